@@ -1,0 +1,1 @@
+"""One module a screen: each turns a screen's own files and tables into a manifest."""
