@@ -1,0 +1,1 @@
+"""What the embeddings are worth: post-processing, metrics, leaks and figures."""
