@@ -1,0 +1,155 @@
+"""Images are read exactly, or refused by name; rescaling and resizing keep what they promise."""
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hcs_utils.data import images
+from hcs_utils.errors import InputError
+
+STACK = np.random.default_rng(0).integers(0, 60_000, (5, 24, 32)).astype(np.uint16)
+RGB = np.random.default_rng(1).integers(0, 255, (24, 32, 3)).astype(np.uint8)
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "screen"
+    (folder / "im").mkdir(parents=True)
+    tifffile.imwrite(folder / "im" / "one.tif", STACK[0])
+    tifffile.imwrite(folder / "im" / "stack.tiff", STACK)
+    tifffile.imwrite(folder / "im" / "fiji.tif", STACK, imagej=True)
+    tifffile.imwrite(folder / "im" / "j2k.tif", STACK[0], compression="jpeg2000")
+    tifffile.imwrite(folder / "im" / "lzw.tif", STACK[0], compression="lzw", tile=(16, 16))
+    (folder / "im" / "one.png").write_bytes(imagecodecs.png_encode(STACK[0]))
+    (folder / "im" / "rgb.png").write_bytes(imagecodecs.png_encode(RGB))
+    (folder / "im" / "one.jpg").write_bytes(imagecodecs.jpeg_encode(RGB[..., 0].copy(), level=100))
+    (folder / "im" / "tiff_inside.png").write_bytes((folder / "im" / "one.tif").read_bytes())
+    np.save(folder / "im" / "crop.npy", RGB.astype(np.uint16))
+    np.save(folder / "im" / "mask.npy", RGB[..., 0] > 100)
+    return folder
+
+
+def refusal(root, relpath):
+    with pytest.raises(InputError) as caught:
+        images.read_plane(root, relpath)
+    assert relpath.split("#")[0] in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("relpath", "expected"),
+    [
+        ("im/one.tif", STACK[0]),
+        ("im/one.tif#0", STACK[0]),
+        ("im/j2k.tif", STACK[0]),
+        ("im/lzw.tif", STACK[0]),
+        ("im/stack.tiff#4", STACK[4]),
+        ("im/fiji.tif#3", STACK[3]),
+        ("im/one.png", STACK[0]),
+        ("im/rgb.png#2", RGB[..., 2]),
+        ("im/crop.npy#1", RGB[..., 1]),
+        ("im/mask.npy", np.where(RGB[..., 0] > 100, 255, 0)),
+        ("im/tiff_inside.png", STACK[0]),
+    ],
+)
+def test_every_format_gives_back_the_pixels_written(root, relpath, expected):
+    plane = images.read_plane(root, relpath)
+    np.testing.assert_array_equal(plane, expected)
+    assert plane.dtype in (np.uint8, np.uint16)
+
+
+def test_a_jpeg_is_close(root):
+    plane = images.read_plane(root, "im/one.jpg")
+    assert plane.dtype == np.uint8
+    assert np.abs(plane.astype(int) - RGB[..., 0]).mean() < 3
+
+
+@pytest.mark.parametrize(
+    "name", ["one.tif", "lzw.tif", "one.png", "one.jpg", "crop.npy", "j2k.tif"]
+)
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.9])
+def test_a_truncated_file_is_refused_by_name(root, name, part):
+    path = root / "im" / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    message = refusal(root, f"im/{name}")
+    assert (
+        "0 bytes" in message if part == 0 else "Copy it again" in message or "is no TIFF" in message
+    )
+
+
+def test_what_is_no_plane_is_refused_with_what_to_do(root):
+    np.save(root / "im" / "float.npy", np.zeros((4, 5)))
+    np.save(root / "im" / "four.npy", np.zeros((5, 6, 7, 8), np.uint8))
+    np.save(root / "im" / "line.npy", np.zeros(5, np.uint8))
+    np.save(root / "im" / "pickle.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    (root / "im" / "text.tif").write_text("hello")
+    assert "float64" in refusal(root, "im/float.npy")
+    assert "(5, 6, 7, 8)" in refusal(root, "im/four.npy")
+    assert "(5,)" in refusal(root, "im/line.npy")
+    assert "allow_pickle" in refusal(root, "im/pickle.npy")
+    assert "no TIFF, PNG" in refusal(root, "im/text.tif")
+    assert "as in '#0'" in refusal(root, "im/rgb.png")
+    assert "#0 to #2" in refusal(root, "im/rgb.png#3")
+    assert "#0 only" in refusal(root, "im/one.tif#1")
+    assert "No such file" in refusal(root, "im/none.tif")
+    assert "directory" in refusal(root, "im")
+
+
+def test_nothing_outside_the_root_is_read(root):
+    tifffile.imwrite(root.parent / "secret.tif", STACK[0])
+    (root / "link.tif").symlink_to(root.parent / "secret.tif")
+    for relpath in ("../secret.tif", "link.tif", str(root.parent / "secret.tif")):
+        assert "leaves the screen's folder" in refusal(root, relpath)
+
+
+def test_a_site_is_its_channels_in_the_order_asked_for(root):
+    row = {"path_a": "im/stack.tiff#1", "path_b": "im/one.png", "path_c": "im/rgb.png#0"}
+    got = images.read_site(root, row, ("c", "a", "b"))
+    np.testing.assert_array_equal(got, [RGB[..., 0], STACK[1], STACK[0]])
+    np.save(root / "im" / "small.npy", np.zeros((8, 8), np.uint8))
+    with pytest.raises(InputError, match=r"small\.npy is 8×8 .* 24×32"):
+        images.read_site(root, row | {"path_b": "im/small.npy"}, ("a", "b"))
+
+
+def test_to_uint8_puts_the_percentiles_at_the_ends():
+    image = np.arange(10_001, dtype=np.uint16).reshape(1, -1)
+    got = images.to_uint8(image, 1, 99)
+    assert got[0, 100] == 0 and got[0, 9900] == 255 and got[0, 5000] in (127, 128)
+    assert (np.diff(got[0].astype(int)) >= 0).all()
+
+
+@given(st.integers(0, 60_000), st.integers(1, 5_000), st.integers(0, 2**16 - 1))
+def test_rescale_is_the_formula(low, span, value):
+    expected = min(max((value - low) / span * 255, 0), 255)
+    got = images.rescale(np.array([[value]], np.uint16), low, low + span)
+    assert abs(int(got[0, 0]) - expected) <= 0.51
+
+
+def test_rescale_without_contrast_does_not_divide_by_zero():
+    assert (images.rescale(np.full((3, 3), 7, np.uint16), 7, 7) == 0).all()
+    assert (images.to_uint8(np.zeros((3, 3), np.uint16)) == 0).all()
+
+
+def test_rescale_takes_one_pair_for_each_channel():
+    got = images.rescale(STACK, np.zeros((5, 1, 1)), np.full((5, 1, 1), 60_000))
+    np.testing.assert_array_equal(got[2], images.rescale(STACK[2], 0, 60_000))
+
+
+def test_center_crop_keeps_the_middle():
+    image = np.arange(7 * 9).reshape(7, 9)
+    np.testing.assert_array_equal(images.center_crop(image, 3), image[2:5, 3:6])
+    assert images.center_crop(STACK, 24).shape == (5, 24, 24)
+    with pytest.raises(InputError, match="10×10 pixels from an image of 7×9"):
+        images.center_crop(image, 10)
+
+
+@pytest.mark.parametrize(("side", "size"), [(12, 4), (12, 5), (7, 7), (9, 4), (4, 10)])
+def test_resize_takes_the_mean_of_each_area(side, size):
+    image = np.random.default_rng(2).uniform(0, 9, (2, side, side)).astype(np.float32)
+    fine = image.repeat(size, 1).repeat(size, 2)  # oracle: blocks of the common refinement
+    expected = fine.reshape(2, size, side, size, side).mean((2, 4))
+    np.testing.assert_allclose(images.resize(image, size), expected, rtol=1e-5)
