@@ -143,13 +143,17 @@ def site_grid(
 
 
 def composite(image: np.ndarray, channels: Sequence[str]) -> np.ndarray:
-    """One colour picture `[y x 3]` uint8 of a field `[c y x]`: its channels' colours added up."""
+    """One colour picture `[y x 3]` uint8 of a field `[c y x]`: its channels' colours added up.
+
+    Many channels are dimmed alike, so that where all are bright little is cut off at white.
+    """
     spare = iter(_OTHER_COLOURS * len(channels))
-    mixed = np.zeros((*image.shape[1:], 3))
-    for plane, name in zip(image, channels, strict=True):
+    mix = []
+    for name in channels:
         known = [c for begin, c in CHANNEL_COLOURS.items() if name.lower().startswith(begin)]
-        mixed += plane[..., None] * np.array(known[0] if known else next(spare))
-    return np.clip(mixed, 0, 255).astype(np.uint8)
+        mix.append(known[0] if known else next(spare))
+    mix = np.array(mix) * min(1, 1.8 / np.sum(mix, axis=0).max())
+    return np.clip(np.einsum("cyx,cp->yxp", image, mix), 0, 255).astype(np.uint8)
 
 
 def _scatter(ax: Axes, xy: np.ndarray, group: np.ndarray, order: Sequence, size: float = 0) -> None:

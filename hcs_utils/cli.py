@@ -1,0 +1,180 @@
+"""The command line, `hcs`: a few lines over the wings, each imported only when its turn comes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from hcs_utils.errors import InputError
+
+
+class OneMessage(TyperGroup):
+    """Ends a command whose input cannot be used with one message and exit code 2."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            typer.secho(f"Error: {error}", fg="red", err=True)
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=OneMessage,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="High-content screens past their batch effects: from raw images to judged embeddings.",
+)
+Screen = Annotated[
+    Path, typer.Argument(help="A manifest (.parquet), or a screen.yaml beside your own images.")
+]
+Root = Annotated[
+    Path | None, typer.Option(help="The folder that image paths start from, if not the screen's.")
+]
+
+
+@app.command()
+def validate(screen: Screen, root: Root = None) -> None:
+    """Check a manifest row by row, and that its images are there."""
+    table, root, _ = _read_screen(screen, root)
+    from hcs_utils.data import manifest
+
+    table = manifest.validate(table, root)
+    typer.echo(f"{screen} is valid: {_counts(table)}.")
+    typer.echo(f"Channels: {', '.join(manifest.channels(table))}. Images below {root}.")
+    if not (table["role"] == "negcon").any():
+        typer.echo("No negative controls: Z-norm by controls will not work; use all samples.")
+
+
+@app.command()
+def preprocess(
+    screen: Screen,
+    out: Annotated[Path, typer.Option(help="The store to write, such as images.zarr.")],
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the stored square, in pixels.")
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="What is brought to one range: screen, plate or image.")
+    ] = "screen",
+    root: Root = None,
+) -> None:
+    """Turn a screen's images into one Zarr store; stopped, the same command carries on."""
+    table, root, pixel_size_um = _read_screen(screen, root)
+    from hcs_utils.data import preprocess as step
+
+    report = step.preprocess(table, root, out, size=size, scale=scale, pixel_size_um=pixel_size_um)
+    typer.echo(f"{out}: {report.done} sites written, {report.skipped} were there already.")
+    if report.failed:
+        shown = "\n".join(f"  {site}: {reason}" for site, reason in report.failed[:10])
+        more = f"\n  and {len(report.failed) - 10} more" if len(report.failed) > 10 else ""
+        typer.secho(f"{len(report.failed)} sites left out:\n{shown}{more}", fg="yellow", err=True)
+
+
+@app.command()
+def simulate(
+    size: Annotated[str, typer.Argument(help="smoke, quick, standard or full.")],
+    out: Annotated[Path | None, typer.Option(help="Folder; else data/simulated/SIZE.")] = None,
+) -> None:
+    """Draw a screen with a known truth, as files that a real screen would bring."""
+    from hcs_utils.data import manifest
+    from hcs_utils.data.screens import simulated
+    from hcs_utils.files import data_root
+
+    if size not in simulated.SIZES:
+        raise InputError(f"Unknown size {size!r}; there are: {', '.join(simulated.SIZES)}.")
+    out = data_root() / "simulated" / size if out is None else out
+    simulated.draw(out, simulated.SIZES[size], progress=True)
+    table = simulated.manifest(out)
+    manifest.write(table, out / "manifest.parquet")
+    typer.echo(f"{out / 'manifest.parquet'}: {_counts(table)}.")
+
+
+@app.command()
+def run(
+    notebook: Annotated[Path, typer.Argument(help="A notebook, or its name: 22_cdcl_run.")],
+    preset: Annotated[str, typer.Option(help="smoke, quick, standard, full or paper.")] = "quick",
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE, as often as needed.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the executed notebook goes.")] = None,
+) -> None:
+    """Run a notebook with papermill; unknown parameters are refused before anything runs."""
+    from hcs_utils import runs
+    from hcs_utils.files import checkout
+
+    home = checkout() or Path.cwd()
+    if not notebook.exists():
+        named = home / "notebooks" / f"{notebook.name.removesuffix('.ipynb')}.ipynb"
+        notebook = named if named.exists() else notebook
+    out = home / "build" / "executed" / preset / f"{notebook.stem}.ipynb" if out is None else out
+    try:
+        runs.execute(notebook, out, _parameters(param or []), preset)
+    except runs.NotebookError as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"Executed notebook: {out}")
+
+
+@app.command()
+def report(
+    results: Annotated[Path | None, typer.Argument(help="Folder of records.")] = None,
+) -> None:
+    """Mean ± sd of every metric and method, from the records of runs."""
+    from hcs_utils import records
+
+    results = records.results_root() if results is None else results
+    table = records.load_records(results)
+    if table.empty:
+        raise InputError(f"No records below {results}; a run writes one when it is done.")
+    metrics = [name[:-4] for name in table.columns if name.endswith("_low")]
+    for (preset, experiment, screen), rows in table.groupby(["preset", "experiment", "screen"]):
+        typer.secho(f"\n{experiment} · {screen} · preset {preset}", bold=True)
+        for metric in metrics:
+            if rows[metric].notna().any():
+                typer.echo(f"  {metric}")
+                for method, (mean, sd, n) in records.summary(rows, metric).iterrows():
+                    spread = f" ± {sd:.3f}" if n > 1 else "        "
+                    typer.echo(f"    {method:<14} {mean:.3f}{spread}  n = {n:.0f}")
+
+
+def _read_screen(screen: Path, root: Path | None) -> tuple:
+    """Manifest, folder of its images, and pixel size in um if a screen.yaml tells it."""
+    if screen.suffix in (".yaml", ".yml"):
+        from hcs_utils.data.screens import own
+        from hcs_utils.runs import read_settings
+
+        table, settings = own.from_yaml(screen), read_settings(screen)
+        folder = screen.parent / settings.get("root", ".")
+        return table, root or folder, settings.get("pixel_size_um")
+    from hcs_utils.data import manifest
+
+    return manifest.read(screen), root or screen.parent, None
+
+
+def _counts(table) -> str:
+    wells = len(table[["plate", "well"]].drop_duplicates())
+    return (
+        f"{len(table)} sites in {wells} wells, {table['plate'].nunique()} plates, "
+        f"{table['batch'].nunique()} batches; {table['treatment'].nunique()} treatments"
+    )
+
+
+def _parameters(pairs: list[str]) -> dict:
+    import yaml
+
+    parameters = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"--param takes NAME=VALUE, got {pair!r}.")
+        try:
+            parameters[name] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError as error:
+            raise InputError(f"--param {name}: {value!r} cannot be read ({error}).") from error
+    return parameters
+
+
+if __name__ == "__main__":
+    app()
