@@ -1,7 +1,7 @@
 """Maps of embeddings, and fields to look at."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.patheffects as effects
 import matplotlib.pyplot as plt
@@ -54,7 +54,7 @@ def umap(features: ArrayLike, seed: int = 0, neighbours: int = 15) -> np.ndarray
 
 @drawn
 def umap_panels(
-    points: Mapping[str, ArrayLike], batch: Sequence, treatment: Sequence | None = None
+    points: Mapping[str, ArrayLike], batch: ArrayLike, treatment: ArrayLike | None = None
 ) -> Figure:
     """One map for each named embedding `[n, 2]`, coloured by batch.
 
@@ -88,7 +88,7 @@ def umap_panels(
 def site_grid(
     images: ArrayLike,
     channels: Sequence[str],
-    titles: Sequence[str] | None = None,
+    titles: ArrayLike | None = None,
     mode: str = "composite",
     pixel_size_um: float | None = None,
     columns: int = 4,
@@ -106,7 +106,7 @@ def site_grid(
         )
     if mode not in ("composite", "channels"):
         raise InputError(f'mode must be "composite" or "channels", got {mode!r}.')
-    titles = [""] * len(images) if titles is None else [str(title) for title in titles]
+    titles = [""] * len(images) if titles is None else np.asarray(titles).astype(str).tolist()
     if mode == "composite":
         pictures, columns = (
             [composite(image, channels) for image in images],
@@ -243,7 +243,7 @@ def _batch_legend(figure: Figure, order: Sequence) -> None:
     )
 
 
-def _titles(axes: Sequence[Axes], titles: Sequence[str]) -> None:
+def _titles(axes: Iterable[Axes], titles: Sequence[str]) -> None:
     for ax, title in zip(axes, titles, strict=False):
         ax.set_title(title, fontsize=11, fontweight="normal", loc="center", pad=4)
 

@@ -6,13 +6,14 @@ also to readers who see red, green or blue poorly. Shape repeats what colour say
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 P = ParamSpec("P")
 
@@ -92,7 +93,7 @@ def colours(n: int) -> list:
     return [tuple(colour) for colour in np.clip(lab2rgb(wheel[None])[0], 0, 1)]
 
 
-def names(values: Sequence) -> list:
+def names(values: ArrayLike) -> list:
     """Distinct values in the order people count: B2 before B10."""
 
     def key(value: object) -> list:

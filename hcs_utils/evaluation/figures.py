@@ -109,13 +109,15 @@ def compare(
 
 
 @drawn
-def plate_map(wells: Sequence[str], values: ArrayLike, label: str = "", title: str = "") -> Figure:
+def plate_map(wells: ArrayLike, values: ArrayLike, label: str = "", title: str = "") -> Figure:
     """A plate seen from above, A01 at the top left; several values in a well are averaged.
 
     Numbers become a heat map with a colour bar named `label`; text becomes one mark a group. The
     plate is the smallest of 96, 384 and 1536 wells that holds all. Wells without value stay empty.
     """
-    row, column = np.array([_place(well) for well in wells], dtype=int).reshape(-1, 2).T
+    row, column = (
+        np.array([_place(well) for well in np.asarray(wells).tolist()], dtype=int).reshape(-1, 2).T
+    )
     fitting = [s for s in _PLATES.values() if len(row) and row.max() < s[0] and column.max() < s[1]]
     if not fitting or len(row) != len(np.asarray(values)):
         raise InputError(

@@ -4,7 +4,6 @@ All take NumPy arrays, one row a site, and never hold an array of sites x sites.
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -79,7 +78,7 @@ def kbet(
     batch: ArrayLike,
     k_fraction: float = 0.005,
     alpha: float = 0.05,
-    form: Literal["standard", "released"] = "standard",
+    form: str = "standard",
 ) -> float:
     r"""Share of sites in whose neighbourhood the batches mix as they do overall, in [0, 1].
 

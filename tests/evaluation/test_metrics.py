@@ -129,7 +129,7 @@ def test_knn_errors_say_what_to_do():
     with pytest.raises(InputError, match=r"No label of the query"):
         knn_accuracy(bank, labels, bank, labels + 100, k=2)
     with pytest.raises(InputError, match=r"temperature must be above 0"):
-        knn_predict(bank, labels, bank, k=2, temperature=0)
+        knn_predict(bank, labels, bank, k=2, temperature=0.0)
     with pytest.raises(InputError, match=r"filled table \[n, d\]"):
         knn_predict(bank[:0], labels[:0], bank, k=1)
     bank[5, 0] = np.nan
