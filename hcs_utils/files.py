@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tomllib
@@ -10,6 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hcs_utils.errors import InputError
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
 
 _ADVICE = {
     errno.ENOSPC: "no space is left on the disk; free some, or choose another place with $HCS_DATA",
@@ -55,6 +61,30 @@ def replacing(path: str | Path) -> Iterator[Path]:
             raise
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make `folder` and hold it for this process alone; another waits until it is released."""
+    if fcntl is None:  # Windows has no such lock: run one command at a time there
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+        return
+    while True:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _same(descriptor, folder):  # else the one before has deleted it: once more
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _same(descriptor: int, folder: Path) -> bool:
+    return folder.exists() and os.path.samestat(os.fstat(descriptor), os.stat(folder))
+
+
 def move_into_place(temporary: Path, path: Path) -> None:
     """Flush `temporary` (a file or folder) to disk and let it take the place of `path`."""
     _flush(temporary)
@@ -91,6 +121,17 @@ def _fsync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Write a dictionary as JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), "utf-8")
+
+
+def read_json(path: str | Path) -> dict | None:
+    """Read a JSON file; None when there is none."""
+    return json.loads(Path(path).read_text("utf-8")) if Path(path).exists() else None
 
 
 def sha256(content: str | Path | bytes) -> str:

@@ -97,6 +97,12 @@ def test_a_folder_that_is_really_read_only(small_disk):
         part.write_text("x")
 
 
+def test_json_comes_back_and_is_none_where_there_is_none(tmp_path):
+    files.write_json(tmp_path / "a.json", {"µ": [1, None, 0.5]})
+    assert files.read_json(tmp_path / "a.json") == {"µ": [1, None, 0.5]}
+    assert files.read_json(tmp_path / "b.json") is None
+
+
 def test_sha256_of_bytes_and_of_a_file_agree_with_hashlib(tmp_path):
     content = bytes(range(256)) * 5000
     (tmp_path / "f").write_bytes(content)

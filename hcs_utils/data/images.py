@@ -2,17 +2,21 @@
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import pandas as pd
 import tifffile
 
 from hcs_utils.data.manifest import PATH, within
 from hcs_utils.errors import InputError
 
+Level = float | int | np.ndarray  # a grey level, or one for each channel
 _JPEG_END = b"\xff\xd9"
 
 
@@ -28,7 +32,9 @@ def read_plane(root: str | Path, relpath: str) -> np.ndarray:
     return _plane(_read(root, file), relpath, plane)
 
 
-def read_site(root: str | Path, row: Mapping[str, object], channels: Sequence[str]) -> np.ndarray:
+def read_site(
+    root: str | Path, row: Mapping[str, object] | pd.Series, channels: Sequence[str]
+) -> np.ndarray:
     """All channels [c y x] of a site, from the `path_<channel>` entries of its manifest row."""
     opened: dict[str, np.ndarray] = {}
     planes = []
@@ -54,12 +60,12 @@ def _split(relpath: str) -> tuple[str, int | None]:
 def _read(root: str | Path, file: str) -> np.ndarray:
     path = os.path.join(root, file)
     if not _stays(os.path.dirname(path), root) or (os.path.islink(path) and not _stays(path, root)):
-        raise InputError(f"{file} leaves the screen's folder {root}. Copy the file into it.")
+        raise InputError(f"{file} leaves the screen's folder. Copy the file into it.")
     try:
         with open(path, "rb") as opened:
             content = opened.read()
     except OSError as error:
-        raise InputError(f"{file} cannot be read in {root}: {error.strerror}.") from error
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
     if not content:
         raise InputError(f"{file} is empty (0 bytes). Copy it again.")
     try:
@@ -116,12 +122,24 @@ def _size(image: np.ndarray) -> str:
     return "×".join(str(n) for n in image.shape[-2:])
 
 
-def to_uint8(image: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.ndarray:
+def map_threads(function: Callable, items: Iterable, ahead: int) -> Iterator:
+    """`map` in threads, in order and at most `ahead` items ahead (decoders run side by side)."""
+    waiting: deque = deque()
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def to_uint8(image: np.ndarray, low: float | int = 1, high: float | int = 99) -> np.ndarray:
     """Rescale one plane so that its `low` and `high` percentiles become 0 and 255."""
     return rescale(image, *np.percentile(image, [low, high]))
 
 
-def rescale(image: np.ndarray, low_value: float, high_value: float) -> np.ndarray:
+def rescale(image: np.ndarray, low_value: Level, high_value: Level) -> np.ndarray:
     """Map [low_value, high_value] to 0 … 255, clip, round to uint8.
 
     The two values are numbers, or arrays that broadcast (`[c 1 1]` for an image [c y x]).

@@ -7,7 +7,7 @@ the sites, the channels in order, the pixel size, the manifest's hash and the pa
 import json
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,8 +44,9 @@ class Store:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def rows(self, site_ids: Sequence[str]) -> np.ndarray:
+    def rows(self, site_ids: Iterable[str]) -> np.ndarray:
         """Row numbers of sites, for `read`; `InputError` naming those that the store has not."""
+        site_ids = list(site_ids)
         found = [self._row.get(site, -1) for site in site_ids]
         unknown = [site for site, row in zip(site_ids, found, strict=True) if row < 0]
         if unknown:
@@ -109,6 +110,13 @@ def read_attributes(path: str | Path) -> dict | None:
     return attributes if attributes.get("hcs_utils_format") == FORMAT else None
 
 
+def refuse_foreign(path: Path) -> None:
+    """Raise `InputError` where a store would replace something that is no store of ours."""
+    empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty and read_attributes(path) is None:
+        raise InputError(f"{path} exists and is no store of this project. Choose another path.")
+
+
 def create(path: str | Path, sites: int, shape: tuple[int, int, int]) -> zarr.Array:
     """Start a store of at most `sites` images of `shape` [c y x]; write it a shard at a time."""
     shard = max(1, min(_SHARD_SITES, _SHARD_BYTES // int(np.prod(shape))))
@@ -122,6 +130,13 @@ def create(path: str | Path, sites: int, shape: tuple[int, int, int]) -> zarr.Ar
         config={"write_empty_chunks": True},  # a file that is missing is then always a fault
         dimension_names=("site", "channel", "y", "x"),
     )
+
+
+def open_started(path: str | Path, sites: int) -> zarr.Array:
+    """The images of a store that `create` started, with room for `sites`."""
+    images = zarr.open_array(Path(path) / "images", mode="r+")
+    images.resize((sites, *images.shape[1:]))
+    return images
 
 
 def write_shard(images: zarr.Array, start: int, block: np.ndarray) -> None:
@@ -138,11 +153,11 @@ def finish(
     pixel_size_um: float | None = None,
     manifest_sha256: str = "",
     parameters: dict | None = None,
+    levels: dict | None = None,
     failed: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Cut a started store to the sites written and name them: only now can it be opened."""
-    images = zarr.open_array(Path(path) / "images", mode="r+")
-    images.resize((len(site_ids), *images.shape[1:]))
+    open_started(path, len(site_ids))
     zarr.open_group(path, mode="r+").attrs.put(
         {
             "hcs_utils_format": FORMAT,
@@ -151,6 +166,7 @@ def finish(
             "pixel_size_um": pixel_size_um,
             "manifest_sha256": manifest_sha256,
             "parameters": parameters or {},
+            "levels": levels or {},
             "failed": [list(pair) for pair in failed],
             "site_ids": [str(site) for site in site_ids],
         }
@@ -170,6 +186,7 @@ def write_store(
             f"A store takes uint8 images [site channel y x]: {len(site_ids)} sites and "
             f"{len(channels)} channels do not fit {images.dtype} {images.shape}."
         )
+    refuse_foreign(Path(path))
     with files.replacing(path) as temporary:
         array = create(temporary, len(images), images.shape[1:])
         for start in range(0, len(images), array.shards[0]):

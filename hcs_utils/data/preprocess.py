@@ -1,0 +1,300 @@
+"""From a manifest and image files to a store: one pass, resumable, byte for byte the same."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+
+from hcs_utils import files
+from hcs_utils.data import store
+from hcs_utils.data.images import center_crop, map_threads, read_site, rescale, resize
+from hcs_utils.data.manifest import PATH, channels, digest, validate
+from hcs_utils.errors import InputError
+
+_SAMPLE_SITES = 200  # sites that set the grey levels of a screen or a plate
+_SAMPLE_PIXELS = 10_000  # pixels of each of their planes
+_AHEAD_BYTES = 64 << 20  # images decoded while others are written
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one call of `preprocess` did, in sites; `failed` pairs a site with the reason."""
+
+    done: int
+    skipped: int  # already there, from an earlier call
+    failed: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that a worker needs to read a site; nothing in it changes during the pass."""
+
+    root: Path
+    site_ids: list[str]
+    plates: list[str]
+    paths: list[tuple[str, ...]]
+    channels: tuple[str, ...]
+    parameters: dict
+
+    def read(self, row: int) -> np.ndarray:
+        """One site [c y x], cut to the central square if it is to be resized."""
+        path = dict(zip((PATH + name for name in self.channels), self.paths[row], strict=True))
+        image = read_site(self.root, path, self.channels)
+        square = self.parameters["size"] is not None
+        return center_crop(image, min(image.shape[1:])) if square else image
+
+    def image(self, row: int) -> np.ndarray:
+        """One site [c y x] in its final size, still in the grey levels of its files."""
+        size = self.parameters["size"]
+        return self.read(row) if size is None else resize(self.read(row), size)
+
+    def groups(self) -> list[str]:
+        """For each row, the name of the grey levels that it is scaled with."""
+        return self.plates if self.parameters["scale"] == "plate" else ["all"] * len(self.plates)
+
+
+def preprocess(
+    manifest: pd.DataFrame,
+    root: str | Path,
+    store_path: str | Path,
+    *,
+    size: int | None = None,
+    scale: str = "screen",
+    low: float | int = 1,
+    high: float | int = 99,
+    pixel_size_um: float | int | None = None,
+    progress: bool = True,
+) -> Report:
+    """Read every site once, cut, resize, scale to uint8 and write the store.
+
+    `size` (pixels): the central square, each pixel the mean of its area; None keeps the images.
+    `scale`: the `low` and `high` percentiles, which become 0 and 255, are those of each channel
+    over a sample of the "screen" (batch effects stay visible), of the "plate", or of the "image".
+    `pixel_size_um` is that of the files; the store records its own, after resizing.
+
+    Work goes on in `<store_path>.part`, so the same command finishes what was interrupted. A site
+    that cannot be read is left out and listed, in the report and in `<store_path>.failed.csv`.
+    A finished store of the same manifest and parameters is left as it is, unless a failed site
+    can be read by now.
+
+    Raises `InputError` when nothing can be read, or the store cannot be written.
+    """
+    parameters = _parameters(size, scale, low, high, pixel_size_um)
+    frame = validate(manifest).sort_values(["plate", "well", "site", "site_id"])
+    names, store_path = channels(frame), Path(store_path)
+    if not Path(root).is_dir():
+        raise InputError(f"There is no folder {root} to read images from. Mend the screen's root.")
+    store.refuse_foreign(store_path)
+    paths = list(zip(*(frame[PATH + name].tolist() for name in names), strict=True))
+    ids, plates = frame["site_id"].tolist(), frame["plate"].tolist()
+    job = _Job(Path(root), ids, plates, paths, names, parameters)
+    asked = {"manifest_sha256": digest(frame), "parameters": parameters}
+    part = store_path.with_name(store_path.name + ".part")
+    with files.storage_errors(store_path), files.locked(part):
+        try:
+            if (report := _finished(store_path, job, asked)) is None:
+                plan = _plan(part, job, asked)
+                report = _fill(part, job, plan, progress)
+                _finish(part, store_path, job, plan, report)
+            files.remove(part)
+        finally:
+            if not (part / "plan.json").exists():  # nothing there to go on from
+                files.remove(part)
+    return report
+
+
+def _parameters(size: int | None, scale: str, low, high, pixel_size_um) -> dict:
+    if scale not in ("screen", "plate", "image"):
+        raise InputError(f"scale is {scale!r}; choose 'screen', 'plate' or 'image'.")
+    if not 0 <= low < high <= 100:
+        raise InputError(f"Percentiles must satisfy 0 ≤ low < high ≤ 100, not {low} and {high}.")
+    if size is not None and (size != int(size) or size < 1):
+        raise InputError(f"size is {size!r}; give a whole number of pixels, or None to keep them.")
+    return {
+        "size": None if size is None else int(size),
+        "scale": scale,
+        "low": float(low),
+        "high": float(high),
+        "pixel_size_um": None if pixel_size_um is None else float(pixel_size_um),
+    }
+
+
+def _finished(path: Path, job: _Job, asked: dict) -> Report | None:
+    """The report of a store that needs no work: as asked, and its failed sites still fail."""
+    there = store.read_attributes(path)
+    if there is None or {key: there[key] for key in asked} != asked:
+        return None
+    failed = [(site, why) for site, why in there["failed"]]
+    row = {site: k for k, site in enumerate(job.site_ids)} if failed else {}
+    if any(isinstance(_attempt(job.image, row[site]), np.ndarray) for site, _ in failed):
+        return None
+    return Report(0, len(there["site_ids"]), failed)
+
+
+def _attempt(function: Callable[[int], np.ndarray], row: int) -> np.ndarray | str:
+    """The image, or the reason why there is none."""
+    try:
+        return function(row)
+    except InputError as error:
+        return str(error)
+
+
+def _plan(part: Path, job: _Job, asked: dict) -> dict:
+    """What stays fixed over the pass: image shape and grey levels. Read back when resuming."""
+    plan = files.read_json(part / "plan.json")
+    if plan is not None and plan["asked"] == asked:
+        return plan
+    for old in part.iterdir():  # made with other parameters, or killed before it had a plan
+        files.remove(old)
+    first = _first_readable(job)
+    size, pixel = asked["parameters"]["size"], asked["parameters"]["pixel_size_um"]
+    plan = {
+        "asked": asked,
+        "shape": [len(job.channels), *((size, size) if size else first.shape[1:])],
+        "pixel_size_um": pixel * first.shape[2] / size if size and pixel else pixel,
+        "levels": _levels(job) if asked["parameters"]["scale"] != "image" else {},
+    }
+    store.create(part / "store", len(job.site_ids), tuple(plan["shape"]))
+    files.write_json(part / "plan.json", plan)
+    return plan
+
+
+def _first_readable(job: _Job) -> np.ndarray:
+    reasons = []
+    for row in range(len(job.site_ids)):
+        image = _attempt(job.read, row)
+        if isinstance(image, np.ndarray):
+            return image
+        reasons += [f"    {job.site_ids[row]}: {image}"] if len(reasons) < 20 else []
+    listed = "\n".join(reasons)
+    raise InputError(f"None of {len(job.site_ids)} sites in {job.root} can be read:\n{listed}")
+
+
+def _levels(job: _Job) -> dict[str, list[list[float]]]:
+    """For each group [low, high], each with one grey level a channel, from a seeded sample."""
+    rows_of = pd.Series(range(len(job.site_ids))).groupby(job.groups()).indices
+    ends = [job.parameters["low"], job.parameters["high"]]
+    levels = {}
+    for group, rows in rows_of.items():
+        sample = []
+        order = np.random.default_rng(0).permutation(rows).tolist()
+        for image in map_threads(lambda row: _attempt(job.image, row), order, ahead=8):
+            if isinstance(image, np.ndarray):
+                pixels = image.reshape(len(image), -1)
+                sample.append(pixels[:, :: pixels.shape[1] // _SAMPLE_PIXELS + 1])
+            if len(sample) == _SAMPLE_SITES:
+                break
+        if sample:
+            levels[group] = np.percentile(np.concatenate(sample, axis=1), ends, axis=1).tolist()
+    return levels
+
+
+def _scaled(job: _Job, plan: dict, group: str, row: int) -> np.ndarray:
+    """One site [c y x] as it enters the store, uint8."""
+    image = job.image(row)
+    if list(image.shape) != plan["shape"]:
+        sizes = ["×".join(map(str, shape[1:])) for shape in (image.shape, plan["shape"])]
+        raise InputError(f"is {sizes[0]} pixels, the others are {sizes[1]}. Give all one size.")
+    if job.parameters["scale"] == "image":
+        ends = [job.parameters["low"], job.parameters["high"]]
+        low, high = np.percentile(image, ends, axis=(1, 2))
+    elif group in plan["levels"]:
+        low, high = np.array(plan["levels"][group])
+    else:
+        raise InputError("could not be read when its plate's grey levels were taken. Run again.")
+    return rescale(image, low[:, None, None], high[:, None, None])
+
+
+def _fill(part: Path, job: _Job, plan: dict, progress: bool) -> Report:
+    """Write shard after shard; a shard counts once `progress.json` says so."""
+    images = store.open_started(part / "store", len(job.site_ids))
+    state = files.read_json(part / "progress.json") or {"rows": 0, "written": 0, "failed": []}
+    failed = [tuple(pair) for pair in state["failed"]]
+    before = written = state["written"]
+    groups, total = job.groups(), len(job.site_ids)
+    rows = range(state["rows"], total)
+    ahead = max(8, min(256, _AHEAD_BYTES // int(np.prod(plan["shape"]))))
+    scaled = partial(_attempt, lambda row: _scaled(job, plan, groups[row], row))
+    block: list[np.ndarray] = []
+    for row, image in zip(_tracked(rows, progress), map_threads(scaled, rows, ahead), strict=True):
+        if isinstance(image, str):
+            failed.append((job.site_ids[row], image))
+        else:
+            block.append(image)
+        if block and (len(block) == images.shards[0] or row == total - 1):
+            store.write_shard(images, written, np.stack(block))
+            written, block = written + len(block), []
+            state = {"rows": row + 1, "written": written, "failed": failed}
+            files.write_json(part / "progress.json", state)
+    return Report(written - before, before, failed)
+
+
+def _tracked(rows: Iterable[int], progress: bool) -> Iterable[int]:
+    shown = {"console": Console(stderr=True), "transient": True}
+    return track(rows, "Preprocessing", **shown) if progress else rows
+
+
+def _finish(part: Path, path: Path, job: _Job, plan: dict, report: Report) -> None:
+    """Name the sites, list the failed ones beside the store, and move it to its place."""
+    absent = dict(report.failed)
+    store.finish(
+        part / "store",
+        [site for site in job.site_ids if site not in absent],
+        job.channels,
+        pixel_size_um=plan["pixel_size_um"],
+        levels=plan["levels"],
+        failed=report.failed,
+        **plan["asked"],
+    )
+    listing = path.with_name(path.name + ".failed.csv")
+    if report.failed:
+        with files.replacing(listing) as temporary:
+            table = pd.DataFrame(report.failed, columns=["site_id", "reason"])
+            table.to_csv(temporary, index=False)
+    else:
+        files.remove(listing)
+    files.move_into_place(part / "store", path)
+
+
+def control_statistics(
+    images: store.Store,
+    manifest: pd.DataFrame,
+    by: str = "plate",
+    over: str = "controls",
+) -> pd.DataFrame:
+    """Mean and sd of every channel's pixels, 0 … 255, for each group of wells (`by`).
+
+    Over the negative controls (role `negcon`), or over all sites. Index: the groups; columns
+    `mean_<channel>` and `std_<channel>` (population sd). Sites that the store lacks are left out.
+
+    Raises `InputError` naming the groups that have no negative control.
+    """
+    if over not in ("controls", "all"):
+        raise InputError(f"over is {over!r}; choose 'controls' or 'all'.")
+    frame = manifest[manifest["site_id"].isin(images.site_ids)]
+    if frame.empty:
+        raise InputError(f"{images.path} and the manifest have no site in common.")
+    chosen = frame if over == "all" else frame[frame["role"] == "negcon"]
+    bare = sorted(set(frame[by]) - set(chosen[by]))
+    if bare:
+        raise InputError(
+            f"No negative control (role negcon) in {len(bare)} of {frame[by].nunique()} groups of "
+            f"{by}: {', '.join(map(str, bare[:20]))}. Name controls, or use over='all'."
+        )
+    rows = images.rows(chosen["site_id"])
+    step = max(1, (16 << 20) // int(np.prod(images.shape[1:])))
+    squares = np.arange(256, dtype=np.uint16) ** 2
+    blocks = (images.read(rows[start : start + step]) for start in range(0, len(rows), step))
+    parts = [(block.mean((2, 3)), squares[block].mean((2, 3))) for block in blocks]
+    mean, square = (
+        pd.DataFrame(np.concatenate(part), columns=images.channels).groupby(chosen[by].to_numpy())
+        for part in zip(*parts, strict=True)
+    )
+    mean = mean.mean()
+    std = np.sqrt((square.mean() - mean**2).clip(lower=0))
+    return mean.add_prefix("mean_").join(std.add_prefix("std_")).rename_axis(by)
