@@ -12,7 +12,7 @@ from hcs_utils.errors import InputError
 class OneMessage(TyperGroup):
     """Ends a command whose input cannot be used with one message and exit code 2."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx) -> object:
         try:
             return super().invoke(ctx)
         except InputError as error:
@@ -87,6 +87,7 @@ def simulate(
     out = data_root() / "simulated" / size if out is None else out
     simulated.draw(out, simulated.SIZES[size], progress=True)
     table = simulated.manifest(out)
+    table.attrs["pixel_size_um"] = simulated.PIXEL_SIZE_UM
     manifest.write(table, out / "manifest.parquet")
     typer.echo(f"{out / 'manifest.parquet'}: {_counts(table)}.")
 
@@ -140,7 +141,7 @@ def report(
 
 
 def _read_screen(screen: Path, root: Path | None) -> tuple:
-    """Manifest, folder of its images, and pixel size in um if a screen.yaml tells it."""
+    """Manifest, folder of its images, and their pixel size in um where it is known."""
     if screen.suffix in (".yaml", ".yml"):
         from hcs_utils.data.screens import own
         from hcs_utils.runs import read_settings
@@ -150,7 +151,8 @@ def _read_screen(screen: Path, root: Path | None) -> tuple:
         return table, root or folder, settings.get("pixel_size_um")
     from hcs_utils.data import manifest
 
-    return manifest.read(screen), root or screen.parent, None
+    table = manifest.read(screen)
+    return table, root or screen.parent, table.attrs.get("pixel_size_um")
 
 
 def _counts(table) -> str:
@@ -162,18 +164,32 @@ def _counts(table) -> str:
 
 
 def _parameters(pairs: list[str]) -> dict:
-    import yaml
-
     parameters = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
             raise InputError(f"--param takes NAME=VALUE, got {pair!r}.")
-        try:
-            parameters[name] = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError as error:
-            raise InputError(f"--param {name}: {value!r} cannot be read ({error}).") from error
+        parameters[name] = _value(name, value)
     return parameters
+
+
+def _value(name: str, text: str) -> object:
+    """A number, true, false, none, or a [list] where the text is one; else the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    if text.lower() in ("true", "false", "none"):
+        return {"true": True, "false": False, "none": None}[text.lower()]
+    if not text.startswith(("[", "{")):
+        return text
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--param {name}: {text!r} cannot be read ({error}).") from error
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -45,14 +46,16 @@ def results_root() -> Path:
     return (files.checkout() or Path.cwd()) / "build" / "results"
 
 
-def record_path(root: Path, preset: str, experiment: str, screen: str, method: str, fold: int,
-                seed: int) -> Path:  # fmt: skip
+def record_path(
+    root: Path, preset: str, experiment: str, screen: str, method: str, fold: int, seed: int
+) -> Path:
     """The one place of a run's record; a screen that is not simulated has a folder of its own."""
-    for name in (preset, experiment, screen, method):
-        if not name or name.startswith(".") or {"/", "\\", "\0"} & set(name):
+    for name in (preset, experiment, method):
+        if not re.fullmatch(r"\w[\w.-]*", name):
             raise InputError(f"{name!r} cannot name a part of a record; use letters and digits.")
     folder = root / preset / experiment
-    folder = folder if screen.startswith("simulated") else folder / screen
+    if not screen.startswith("simulated"):  # may be the path of a screen.yaml
+        folder /= re.sub(r"[^\w.-]+", "-", screen.removesuffix(".yaml")).strip("-.") or "own"
     return folder / f"{method}-f{fold}-s{seed}.json"
 
 

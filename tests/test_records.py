@@ -84,11 +84,21 @@ def test_parameters_of_any_kind_can_be_written(tmp_path):
     assert record["parameters"] == wanted
 
 
-@pytest.mark.parametrize("changed", [{"method": "../x"}, {"preset": ""}, {"screen": ".."}])
+@pytest.mark.parametrize("changed", [{"method": "../x"}, {"preset": ""}, {"experiment": ".."}])
 def test_names_cannot_leave_the_folder(tmp_path, changed):
     with pytest.raises(InputError, match=r"cannot name a part of a record"):
         save(tmp_path / "root", **changed)
     assert list(tmp_path.rglob("*.json")) == []
+
+
+@pytest.mark.parametrize(
+    "screen, folder",
+    [("bbbc021", "bbbc021"), ("../my screens/a.yaml", "my-screens-a"), ("..", "own")],
+)
+def test_path_of_a_screen_becomes_a_folder_below(tmp_path, screen, folder):
+    path = save(tmp_path, screen=screen)
+    assert path == tmp_path / "quick" / "cdcl" / folder / "cdcl-f1-s0.json"
+    assert load_records(tmp_path)["screen"].item() == screen
 
 
 def test_metric_cannot_take_the_name_of_a_field(tmp_path):
