@@ -144,15 +144,14 @@ def _read_screen(screen: Path, root: Path | None) -> tuple:
     """Manifest, folder of its images, and their pixel size in um where it is known."""
     if screen.suffix in (".yaml", ".yml"):
         from hcs_utils.data.screens import own
-        from hcs_utils.runs import read_settings
 
-        table, settings = own.from_yaml(screen), read_settings(screen)
-        folder = screen.parent / settings.get("root", ".")
-        return table, root or folder, settings.get("pixel_size_um")
-    from hcs_utils.data import manifest
+        table = own.from_yaml(screen)
+    else:
+        from hcs_utils.data import manifest
 
-    table = manifest.read(screen)
-    return table, root or screen.parent, table.attrs.get("pixel_size_um")
+        table = manifest.read(screen)
+    known = table.attrs
+    return table, Path(root or known.get("root") or screen.parent), known.get("pixel_size_um")
 
 
 def _counts(table) -> str:

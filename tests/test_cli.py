@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from hcs_utils import records, runs
@@ -96,6 +97,7 @@ def test_preprocess_writes_the_store_once(screen, tmp_path):
     assert result.exit_code == 0, result.output
     table, store = manifest.read(screen), open_store(out)
     assert store.shape == (len(table), 5, 16, 16)
+    assert store.pixel_size_um == pytest.approx(2.0 * 48 / 16)  # the screen's, after resizing
     assert set(store.site_ids) == set(table["site_id"])
     assert f"{len(table)} sites written, 0 were there" in result.stdout
     again = hcs("preprocess", screen, "--out", out, "--size", "16")
@@ -147,9 +149,6 @@ def test_unknown_scale_and_size_are_refused(screen, tmp_path):
 
 
 def test_screen_yaml_is_read_with_its_folder(tmp_path):
-    pytest.importorskip("hcs_utils.data.screens.own")
-    from PIL import Image
-
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     rows = ["plate_name,well_name,compound,file"]
