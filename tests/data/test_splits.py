@@ -34,7 +34,7 @@ def test_every_batch_is_in_exactly_one_part(n, folds, fold):
             batch_folds(names, fold, folds)
         return
     got = batch_folds(names, fold, folds)
-    assert sorted(sum(got.values(), [])) == names
+    assert sorted(got["train"] + got["val"] + got["test"]) == names
     assert len(got["val"]) == len(got["test"]) == n // folds
     assert got["train"]
 
