@@ -1,5 +1,6 @@
 """Maps of embeddings, and fields to look at."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -49,7 +50,9 @@ def umap(features: ArrayLike, seed: int = 0, neighbours: int = 15) -> np.ndarray
         random_state=seed,
         n_jobs=1,
     )
-    return np.asarray(model.fit_transform(features), dtype=np.float32)
+    with warnings.catch_warnings():  # islands of batches are what we came to see
+        warnings.filterwarnings("ignore", "Graph is not fully connected", UserWarning)
+        return np.asarray(model.fit_transform(features), dtype=np.float32)
 
 
 @drawn

@@ -42,6 +42,7 @@ __all__ = [
     "compare",
     "composite",
     "loss_curve",
+    "names",
     "plate_map",
     "site_grid",
     "style",
