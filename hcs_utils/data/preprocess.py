@@ -115,13 +115,10 @@ def _parameters(size: int | None, scale: str, low, high, pixel_size_um) -> dict:
         raise InputError(f"Percentiles must satisfy 0 ≤ low < high ≤ 100, not {low} and {high}.")
     if size is not None and (size != int(size) or size < 1):
         raise InputError(f"size is {size!r}; give a whole number of pixels, or None to keep them.")
-    return {
-        "size": None if size is None else int(size),
-        "scale": scale,
-        "low": float(low),
-        "high": float(high),
-        "pixel_size_um": None if pixel_size_um is None else float(pixel_size_um),
-    }
+    size = None if size is None else int(size)
+    pixel = None if pixel_size_um is None else float(pixel_size_um)
+    levels = {"scale": scale, "low": float(low), "high": float(high)}
+    return {"size": size, **levels, "pixel_size_um": pixel}
 
 
 def _finished(path: Path, job: _Job, asked: dict) -> Report | None:
@@ -235,8 +232,9 @@ def _fill(part: Path, job: _Job, plan: dict, progress: bool) -> Report:
 
 
 def _tracked(rows: Iterable[int], progress: bool) -> Iterable[int]:
-    shown = {"console": Console(stderr=True), "transient": True}
-    return track(rows, "Preprocessing", **shown) if progress else rows
+    console = Console(stderr=True)
+    shown = progress and (console.is_terminal or console.is_jupyter)
+    return track(rows, "Preprocessing", console=console, transient=True) if shown else rows
 
 
 def _finish(part: Path, path: Path, job: _Job, plan: dict, report: Report) -> None:

@@ -86,6 +86,11 @@ def test_every_site_is_in_the_store_with_its_own_pixels(root, out):
     assert os.listdir(out.parent) == ["images.zarr"]
 
 
+def test_progress_prints_nothing_where_nobody_watches(root, out, capfd):
+    assert preprocess(screen(root), root, out).done == 12
+    assert capfd.readouterr() == ("", "")
+
+
 def test_one_scale_for_the_screen_keeps_what_one_for_each_plate_takes_away(root, out):
     manifest = screen(root)
     brightness = {}
