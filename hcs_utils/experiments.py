@@ -1,0 +1,303 @@
+"""One run from end to end: screen → store → training → embedding → metrics → record."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hcs_utils import files, records
+from hcs_utils.data import manifest as manifests
+from hcs_utils.data import preprocess, splits
+from hcs_utils.data.screens import own, simulated
+from hcs_utils.data.store import Store, open_store
+from hcs_utils.errors import InputError
+from hcs_utils.evaluation import leaks, metrics, postprocess
+from hcs_utils.learning import train
+from hcs_utils.learning.backbones import encoder
+from hcs_utils.learning.embed import embed, features
+from hcs_utils.learning.methods.cdcl import CDCL, CDCLConfig, off_diagonal_for
+from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch
+from hcs_utils.learning.methods.supervised import Supervised
+from hcs_utils.learning.minibatches import Minibatches
+from hcs_utils.learning.views import Normaliser, ViewsConfig
+
+TRAINED = ("supervised", "dino", "dino_cb", "cdcl")
+METHODS = (*TRAINED, "random", "intensity")  # the last two are the baselines
+_IN_MEMORY_GIB = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The flat parameters of notebook 22; the presets' comments give units and reasons."""
+
+    preset: str = "quick"
+    screen: str = "simulated"
+    size: str = "quick"
+    image_px: int = 0
+    method: str = "cdcl"
+    fold: int = 1
+    folds: int = 6
+    seed: int = 0
+    epochs: int = 16
+    minibatch: int = 64
+    learning_rate: float = 2e-3
+    encoder: str = "small"
+    head_width: int = 256
+    form: str = "released"
+    image_norm: str = "controls"
+    znorm: str = "controls"
+    kbet_fraction: float = 0.005
+
+    def __post_init__(self):
+        _one_of("method", self.method, METHODS)
+        _one_of("form", self.form, ("paper", "released"))
+        for name in ("image_norm", "znorm"):
+            _one_of(name, getattr(self, name), ("controls", "all"))
+        for name in ("epochs", "minibatch", "learning_rate", "head_width", "kbet_fraction"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
+
+
+@dataclass
+class Screen:
+    """A screen on this disk, ready to be learned from; rows of the table follow the store."""
+
+    name: str
+    root: Path
+    table: pd.DataFrame
+    store: Store
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self.store.channels
+
+    def images(self):
+        """All images in memory as uint8 [n c y x], or a reader that is indexed the same way."""
+        if np.prod(self.store.shape) <= _IN_MEMORY_GIB * 2**30:
+            return torch.from_numpy(self.store.read(np.arange(len(self.store))))
+        return _Reader(self.store)
+
+
+@dataclass
+class Result:
+    """What a run leaves: its record's path, its log, its embedding and its metrics."""
+
+    record: Path
+    log: pd.DataFrame
+    embedding: pd.DataFrame
+    metrics: dict[str, tuple[float, float, float] | float]
+    table: pd.DataFrame  # the manifest with the column ``split``
+    seconds: float
+
+
+class _Reader:
+    def __init__(self, store: Store):
+        self.store = store
+
+    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self.store.read(rows.cpu().numpy()))
+
+
+def prepare(
+    screen: str = "simulated", size: str = "quick", image_px: int = 0, progress: bool = False
+) -> Screen:
+    """Bring a screen to the store: draw it (``simulated``) or read a ``screen.yaml`` of your own.
+
+    What is there already is used; what was interrupted goes on. ``image_px`` is the side of the
+    stored squares, 0 for the files' own size.
+    """
+    if screen == "simulated":
+        _one_of("size", size, simulated.SIZES)
+        name, root = f"simulated-{size}", files.data_root() / "simulated" / size
+        simulated.draw(root, simulated.SIZES[size], progress=progress)
+        table, um = simulated.manifest(root), simulated.PIXEL_SIZE_UM
+        state = (root / "simulated.json").read_text()
+    elif str(screen).endswith((".yaml", ".yml")):
+        name, table = Path(screen).stem, own.from_yaml(screen)
+        root, um, state = Path(table.attrs["root"]), table.attrs.get("pixel_size_um"), ""
+    else:
+        raise InputError(f"screen is {screen!r}; give 'simulated' or the path of a screen.yaml.")
+    px = image_px or None
+    key = hashlib.sha256(f"{root.resolve()} {state}".encode()).hexdigest()[:8]
+    path = files.data_root() / "stores" / f"{name}-{key}-{px or 'full'}.zarr"
+    preprocess.preprocess(
+        table, root, path, size=px, low=0.5, high=99.8, pixel_size_um=um, progress=progress
+    )
+    store = open_store(path)
+    table = table.set_index("site_id").loc[list(store.site_ids)].reset_index()
+    return Screen(name, Path(root), table, store)
+
+
+def split(table: pd.DataFrame, fold: int, folds: int) -> pd.Series:
+    """Part (train, val, test) of every site by whole batches; ``folds`` 0 leaves one batch out."""
+    batches = table["batch"].unique()
+    if len(batches) < 2:
+        raise InputError(
+            f"The screen has one batch only ({batches[0]}), so no batch can be held out. Give the "
+            "column that tells days, runs or plates apart as `batch`."
+        )
+    parts = (
+        splits.batch_folds(batches, fold, folds) if folds else splits.leave_one_out(batches, fold)
+    )
+    part = splits.split_sites(table, parts, by="batch")
+    splits.assert_disjoint(table, part, by="batch")
+    return part.loc[table["site_id"]].set_axis(table.index)
+
+
+def normaliser(screen: Screen, over: str) -> tuple[Normaliser, np.ndarray]:
+    """Channel statistics by plate, and the row of them that belongs to each site."""
+    stats = preprocess.control_statistics(screen.store, screen.table, by="plate", over=over)
+    mean = stats[[f"mean_{c}" for c in screen.channels]].to_numpy(np.float32)
+    std = stats[[f"std_{c}" for c in screen.channels]].to_numpy(np.float32)
+    plate = pd.Index(stats.index).get_indexer(screen.table["plate"])
+    return Normaliser(torch.tensor(mean), torch.tensor(np.maximum(std, 1.0))), plate
+
+
+def build(settings: Settings, channels: tuple[str, ...], classes: int, domains: np.ndarray):
+    """The method's module; ``domains`` counts the training images of each batch."""
+    torch.manual_seed(settings.seed)
+    backbone = encoder(settings.encoder, channels)
+    head = DINOConfig(width=settings.head_width)
+    if settings.method == "supervised":
+        return Supervised(backbone, classes)
+    if settings.method == "cdcl":
+        weight = off_diagonal_for(settings.head_width)
+        config = CDCLConfig(off_diagonal=weight, form=settings.form)
+        return CDCL(backbone, np.maximum(domains, 1), head, config)
+    return {"dino": DINO, "dino_cb": DINOCrossBatch}[settings.method](backbone, head)
+
+
+def run(settings: Settings, screen: Screen | None = None, progress: bool = True) -> Result:
+    """Train (or take the baseline), embed every site, judge on the unseen batches, save the record.
+
+    A killed run, started again with the same settings, goes on and ends with the same metrics.
+    """
+    screen = screen or prepare(settings.screen, settings.size, settings.image_px, progress)
+    table = screen.table.assign(split=split(screen.table, settings.fold, settings.folds))
+    images, began, log = screen.images(), time.perf_counter(), pd.DataFrame()
+    if settings.method == "intensity":
+        embedding = _intensity(screen)
+        seconds, device = time.perf_counter() - began, _cpu()
+    else:
+        embedding, log, seconds, device = _learned(settings, screen, table, images, progress)
+    scores = judge(embedding, table, settings)
+    record = records.save_record(
+        experiment="cdcl", screen=screen.name, method=settings.method, preset=settings.preset,
+        parameters=asdict(settings), fold=settings.fold, seed=settings.seed, metrics=scores,
+        device=device, seconds=seconds, manifest_sha256=screen.store.manifest_sha256,
+    )  # fmt: skip
+    return Result(record, log, embedding, scores, table, seconds)
+
+
+def _learned(settings, screen, table, images, progress):
+    norm, plate = normaliser(screen, settings.image_norm)
+    views = ViewsConfig.for_fields(min(screen.store.shape[-2:]))
+    label = table["treatment"].astype("category").cat.codes.to_numpy(np.int64)
+    domain = table["batch"].astype("category").cat.codes.to_numpy(np.int64)
+    rows = np.flatnonzero(table["split"] == "train")
+    log, seconds, device = pd.DataFrame(), 0.0, _cpu()
+    if settings.method == "random":
+        torch.manual_seed(settings.seed)
+        network = encoder(settings.encoder, screen.channels)
+    else:
+        counts = np.bincount(domain[rows], minlength=domain.max() + 1)
+        method = build(settings, screen.channels, int(label.max()) + 1, counts)
+        if settings.method == "supervised":
+            views = dataclasses.replace(views, locals_per_image=0)
+        stream = Minibatches(
+            images, rows, label[rows], domain[rows], plate[rows], norm, views,
+            size=settings.minibatch, partner=method.partner, seed=settings.seed,
+        )  # fmt: skip
+        config = train.TrainConfig(
+            steps=settings.epochs * stream.per_epoch, learning_rate=settings.learning_rate,
+            seed=settings.seed,
+        )  # fmt: skip
+        folder = run_folder(settings, screen)
+        log = pd.DataFrame(train.fit(method, stream, config, folder, progress=progress))
+        seconds, network = train.seconds(folder), method.encoder
+        device = _device(network)
+    embedding = embed(
+        network, images, table["site_id"], plate, norm, views.global_size, screen.channels
+    )
+    return embedding, log, seconds, device
+
+
+def judge(embedding: pd.DataFrame, table: pd.DataFrame, settings: Settings) -> dict:
+    """k-NN and k-BET, raw and after Z-norm, on the batches no training image came from.
+
+    k-NN: the bank is the training part, queries are the test part, both without negative
+    controls, whose many wells would set the score; intervals resample whole wells.
+    """
+    z = features(embedding.set_index("site_id").loc[table["site_id"]].reset_index())
+    control = (table["role"] == "negcon").to_numpy()
+    batch = table["batch"].to_numpy()
+    if settings.znorm == "controls":
+        zn = postprocess.zscore_by_controls(z, batch, control)
+    else:
+        zn = postprocess.zscore_by_all(z, batch)
+    train_, test = (table["split"].eq(part).to_numpy() for part in ("train", "test"))
+    bank, query = train_ & ~control, test & ~control
+    label = table["treatment"].to_numpy()
+    well = (table["plate"] + table["well"]).to_numpy()[query]
+    shuffled = np.random.default_rng(settings.seed).permutation(label[bank])
+    scores: dict = {"chance": 1 / len(np.unique(label[bank]))}
+    for name, x, names in (
+        ("knn", z, label[bank]),
+        ("knn_znorm", zn, label[bank]),
+        ("knn_shuffled", zn, shuffled),
+    ):
+        right = metrics.knn_predict(x[bank], names, x[query]) == label[query]
+        scores[name] = (right.mean(), *metrics.bootstrap_interval(right, well, seed=settings.seed))
+    for name, x, part in (("kbet_train", z, train_), ("kbet", z, test), ("kbet_znorm", zn, test)):
+        if len(np.unique(batch[part])) > 1:
+            scores[name] = metrics.kbet(x[part], batch[part], k_fraction=settings.kbet_fraction)
+    return scores
+
+
+def run_folder(settings: Settings, screen: Screen) -> Path:
+    """Where a run keeps its checkpoint: named by its settings, its images and the code's state."""
+    code = hashlib.sha256()
+    for path in sorted(Path(train.__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    judged_only = ("znorm", "kbet_fraction", "preset")
+    state = {k: v for k, v in asdict(settings).items() if k not in judged_only}
+    state |= {"store": json.dumps([screen.store.manifest_sha256, list(screen.store.shape)])}
+    key = hashlib.sha256(
+        (json.dumps(state, sort_keys=True) + code.hexdigest()).encode()
+    ).hexdigest()
+    root = Path(os.environ.get("HCS_RUNS") or (files.checkout() or Path.cwd()) / "build" / "runs")
+    return root / screen.name / f"{settings.method}-f{settings.fold}-s{settings.seed}-{key[:10]}"
+
+
+def _intensity(screen: Screen) -> pd.DataFrame:
+    step, parts = 1024, []
+    for start in range(0, len(screen.store), step):
+        rows = np.arange(start, min(start + step, len(screen.store)))
+        parts.append(leaks.intensity_statistics(screen.store.read(rows)))
+    values = np.concatenate(parts)
+    table = pd.DataFrame(values, columns=[f"z{k:03d}" for k in range(values.shape[1])])
+    table.insert(0, "site_id", screen.table["site_id"].to_numpy())
+    return table
+
+
+def _device(network: torch.nn.Module) -> str:
+    device = next(network.parameters()).device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+
+
+def _cpu() -> str:
+    return f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def _one_of(name: str, value, known) -> None:
+    if value not in known:
+        near = manifests.nearest(str(value), list(known))
+        raise InputError(f"Unknown {name} {value!r}{near}; there are: {', '.join(known)}.")

@@ -1,0 +1,1 @@
+"""What a network sees, what it is asked, and one loop that asks it."""

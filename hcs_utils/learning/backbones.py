@@ -1,0 +1,64 @@
+"""timm encoders for images with any number of named channels."""
+
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
+from torch import nn
+
+from hcs_utils.errors import InputError
+
+SMALL = {"small": (32, 64, 128, 128), "tiny": (16, 32, 64, 64)}  # channels of each stage
+
+
+def encoder(name: str, channels: tuple[str, ...], weights: str | None = None) -> nn.Module:
+    """An encoder that maps [n c y x] to features [n d]; ``.channels`` records what it was made for.
+
+    ``name`` is ``small`` or ``tiny`` (a RepVGG of four blocks, for fields of 28–96 px on a CPU) or
+    any timm model, such as ``deit_small_patch16_224``. ``weights`` is None (random),
+    ``"imagenet"`` (timm's own; RGB kernels are repeated over the channels, as CDCL does) or a
+    local ``.safetensors`` file. Nothing is ever replaced silently.
+    """
+    count = len(channels)
+    if name in SMALL:
+        if weights == "imagenet":
+            raise InputError(f"there are no ImageNet weights for the encoder {name!r}")
+        model = _repvgg(SMALL[name], count)
+    elif timm.is_model(name):
+        options = {"dynamic_img_size": True} if "vit" in name or "deit" in name else {}
+        model = _from_timm(name, count, weights == "imagenet", options)
+    else:
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        raise InputError(f"unknown encoder {name!r}; small, tiny or a timm model such as {near}")
+    if weights not in (None, "imagenet"):
+        if not Path(weights).exists():
+            raise InputError(
+                f"no weights at {weights}: give a .safetensors file of encoder {name!r}"
+            )
+        model.load_state_dict(load_file(weights))
+    model.channels = tuple(channels)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _repvgg(widths: tuple[int, ...], in_channels: int) -> nn.Module:
+    """One block a stage, each halving the image; no max-pooling, which loses fine texture."""
+    first, *rest = widths
+    blocks = tuple(ByoBlockCfg("rep", d=1, c=c, s=2, gs=0, br=1.0) for c in rest)
+    config = ByoModelCfg(blocks=blocks, stem_type="rep", stem_chs=first)
+    return ByobNet(config, num_classes=0, in_chans=in_channels)
+
+
+def _from_timm(name, count, pretrained, options):
+    try:
+        return timm.create_model(
+            name, pretrained=pretrained, in_chans=count, num_classes=0, **options
+        )
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise InputError(
+            f"the ImageNet weights of {name} could not be had ({type(error).__name__}). Connect to "
+            "the network once, give a local .safetensors file, or train from weights=None."
+        ) from error
