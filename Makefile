@@ -28,7 +28,7 @@ bench: env  ## Measure what benchmarks/ measures
 serve: env  ## Serve the built book on this machine (PORT=8000)
 	@test -d build/html && $(BIN)/python -m http.server --directory build/html --bind 127.0.0.1 $(PORT) || echo "Nothing is built yet: make book"
 run: env pair  ## Run one notebook: make run NB=22_cdcl_run PRESET=full ARGS="-p method cdcl"
-	@mkdir -p build/runs && $(BIN)/papermill notebooks/$(NB).ipynb build/runs/$(NB)-$(PRESET).ipynb -f workflow/presets/$(PRESET).yaml $(ARGS)
+	@mkdir -p build/notebooks && $(BIN)/papermill notebooks/$(NB).ipynb build/notebooks/$(NB)-$(PRESET).ipynb -f workflow/presets/$(PRESET).yaml $(ARGS)
 grid: env pair  ## Methods x folds x seeds with Snakemake: make grid PRESET=quick ARGS="--dry-run"
 	@$(BIN)/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/local --cores $(CORES) --config preset=$(PRESET) $(ARGS)
 clean:  ## Delete what was built; data/ and .venv stay

@@ -27,8 +27,8 @@ def pattern(url: str) -> re.Pattern:
     forms = [
         own,
         rf"(github|gitlab|codeberg|bitbucket)\.\w+[/:][\w.-]+/{name}(?![\w-])",
-        r"mybinder\.org/v2/",
-        r"colab\.research\.google\.com/github/",
+        r"mybinder\.org/v2/\w+/[\w.-]+",
+        r"colab\.research\.google\.com/github/[\w.-]+",
         rf"raw\.githubusercontent\.com/[\w.-]+/{name}(?![\w-])",
         rf"[\w-]+\.github\.io/{name}(?![\w-])",
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+
 from address import ROOT, repository
 
 TOKEN = "{{repository}}"
