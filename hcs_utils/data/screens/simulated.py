@@ -1,6 +1,9 @@
 """The simulated screen: a default whose truth is known, written as a real screen arrives."""
 
 import json
+import multiprocessing
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,29 +13,13 @@ import pandas as pd
 import tifffile
 
 from hcs_utils.data import manifest as manifests
+from hcs_utils.data.screens.compounds import codebook, compound_table
 from hcs_utils.data.screens.drawing import CHANNELS, TRAITS, Nuisance, draw_fields
 from hcs_utils.errors import InputError
-from hcs_utils.files import replacing
+from hcs_utils.files import locked, replacing, storage_errors
 
 PIXEL_SIZE_UM = 2.0
-_SCAFFOLDS = (
-    "{a}c1ccc(cc1)C(=O)N{b}", "{a}c1ccc2c(c1)ncnc2N{b}", "{a}c1ccc2[nH]cc(c2c1)CC{b}",
-    "{a}c1ccc(cc1)S(=O)(=O)N{b}", "{a}c1ccnc(c1)N{b}", "{a}C1CCN(CC1)C(=O){b}",
-    "{a}c1ccc(cc1)-c1ccnc(n1)N{b}", "{a}c1csc(n1)N{b}",
-)  # fmt: skip
-_GROUPS_A = ("C", "CC", "F", "Cl", "OC", "N", "O", "FC(F)(F)", "N#C", "CC(C)")
-_GROUPS_B = (
-    "C",
-    "CC",
-    "C1CC1",
-    "CCO",
-    "CCOC",
-    "c1ccccc1",
-    "CC(C)C",
-    "CCN(C)C",
-    "Cc1ccccc1",
-    "C1CCCC1",
-)
+_TABLES = ("compounds.csv", "load_data.csv", "platemap.csv", "truth.parquet")
 
 
 @dataclass(frozen=True)
@@ -76,24 +63,39 @@ def draw(
     knows: the traits of every well and the nuisance of every field.
     """
     root = Path(root)
-    root.mkdir(parents=True, exist_ok=True)
-    _refuse_other_screen(root / "simulated.json", config)
-    compound_table(config).to_csv(root / "compounds.csv", index=False)
-    plates = [p for p in range(config.batches * config.plates) if not _plate_file(root, p).exists()]
-    with ProcessPoolExecutor(workers) as pool:
-        for done, plate in (
-            enumerate(
-                pool.map(_draw_plate, *zip(*[(root, config, p) for p in plates], strict=True))
-            )
-            if plates
-            else ()
-        ):
+    with locked(root), storage_errors(root):
+        _refuse_other_screen(root / "simulated.json", config)
+        count = config.batches * config.plates
+        left = [plate for plate in range(count) if not _plate_file(root, plate).exists()]
+        if left or not all((root / name).exists() for name in _TABLES):
+            _draw_plates(root, config, left, workers, progress)
+            _join_tables(root, config)
+    return root
+
+
+def _draw_plates(root: Path, config: SimulatedConfig, plates: list, workers: int, progress: bool):
+    with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
+        jobs = [pool.submit(_draw_plate, root, config, plate) for plate in plates]
+        for done, job in enumerate(jobs):
+            try:
+                name = job.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
             if progress:
-                print(f"\rplates drawn: {done + 1}/{len(plates)} ({plate})", end="", flush=True)
+                print(f"\rplates drawn: {done + 1}/{len(plates)} ({name})", end="", flush=True)
     if progress and plates:
         print()
-    _join_tables(root, config)
-    return root
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed, lest it draws on unseen."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def manifest(root: Path | str) -> pd.DataFrame:
@@ -127,48 +129,6 @@ def manifest(root: Path | str) -> pd.DataFrame:
 def truth(root: Path | str) -> pd.DataFrame:
     """Traits, nuisance and cell counts by ``site_id``: the oracle of every test."""
     return pd.read_parquet(Path(root) / "truth.parquet")
-
-
-def codebook(treatments: int, levels: int, seed: int = 0) -> np.ndarray:
-    """Trait values [treatments t] in [−1, 1], far apart: drawn greedily at random.
-
-    The smallest L1 distance between two codes starts at 8 (four flipped binary traits) and is
-    lowered only when no further code can be found.
-    """
-    values = np.linspace(-1, 1, levels)
-    grid = np.stack(np.meshgrid(*[values] * len(TRAITS), indexing="ij"), -1).reshape(
-        -1, len(TRAITS)
-    )
-    grid = np.random.default_rng(seed).permutation(grid)
-    if treatments > len(grid):
-        raise InputError(
-            f"{treatments} treatments asked, but {levels} levels give {len(grid)} codes"
-        )
-    for apart in np.arange(8, 0, -1):
-        gap, chosen = np.full(len(grid), np.inf), []
-        while len(chosen) < treatments and (free := np.flatnonzero(gap >= apart)).size:
-            chosen.append(free[0])
-            gap = np.minimum(gap, np.abs(grid - grid[free[0]]).sum(1))
-            gap[free[0]] = -1
-        if len(chosen) == treatments:
-            return grid[chosen]
-    raise InputError(f"no {treatments} distinct codes with {levels} levels")
-
-
-def compound_table(config: SimulatedConfig) -> pd.DataFrame:
-    """One row a compound: SMILES from scaffold and substituents, MoA and target by its code."""
-    rng = np.random.default_rng([config.seed, 1])
-    space = len(_SCAFFOLDS) * len(_GROUPS_A) * len(_GROUPS_B)
-    picked = rng.choice(space, config.treatments, replace=False)
-    codes = codebook(config.treatments, config.levels, config.seed)
-    rows = [("DMSO", "CS(C)=O", "negcon", 0.0, "", "")]
-    for k, (index, code) in enumerate(zip(picked, codes, strict=True)):
-        scaffold, rest = divmod(int(index), len(_GROUPS_A) * len(_GROUPS_B))
-        a, b = divmod(rest, len(_GROUPS_B))
-        smiles = _SCAFFOLDS[scaffold].format(a=_GROUPS_A[a], b=_GROUPS_B[b])
-        moa = TRAITS[int(np.argmax(np.abs(code)))] if config.levels > 2 else f"moa_{k % 4}"
-        rows.append((f"SIM-{k:04d}", smiles, "trt", 5.0, moa, f"T{k % 8}"))
-    return pd.DataFrame(rows, columns=["compound", "smiles", "role", "dose_um", "moa", "target"])
 
 
 def _refuse_other_screen(path: Path, config: SimulatedConfig) -> None:
@@ -281,7 +241,7 @@ def _draw_plate(root: Path, config: SimulatedConfig, plate: int) -> str:
 
 
 def _join_tables(root: Path, config: SimulatedConfig) -> None:
-    """load_data.csv, platemap.csv and truth.parquet from the finished plates."""
+    """The screen's tables from the finished plates."""
     count = config.batches * config.plates
     fields = pd.concat(
         [pd.read_parquet(_plate_file(root, k)) for k in range(count)], ignore_index=True
@@ -294,8 +254,10 @@ def _join_tables(root: Path, config: SimulatedConfig) -> None:
         load[f"PathName_Orig{channel}"] = "images/" + fields["plate"]
         load[f"FileName_Orig{channel}"] = stem + f"_{channel}.tiff"
     platemap = fields[["plate", "well", "compound"]].drop_duplicates()
-    for table, name in ((load, "load_data.csv"), (platemap, "platemap.csv")):
+    compounds = compound_table(config.treatments, config.levels, config.seed)
+    for name, table in zip(_TABLES, (compounds, load, platemap, fields), strict=True):
         with replacing(root / name) as part:
-            table.to_csv(part, index=False)
-    with replacing(root / "truth.parquet") as part:
-        fields.to_parquet(part)
+            if name.endswith(".csv"):
+                table.to_csv(part, index=False)
+            else:
+                table.to_parquet(part)
