@@ -1,16 +1,18 @@
 """One loop: minibatch in, optimiser step, checkpoint; it knows no method and no metric."""
 
+import hashlib
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightly.utils.scheduler import cosine_schedule
 from lightning_fabric import Fabric
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from tqdm.auto import tqdm
@@ -67,13 +69,14 @@ def fit(
         loss, extra = _step(fabric, method, minibatches, optimizer, config, step)
         step += 1
         bar.update()
-        if step % 20 == 0 or step == config.steps:
+        saving = step % config.checkpoint_every == 0 or step == config.steps
+        if step % 20 == 0 or saving:
             row = {"step": step, "loss": float(loss), **{k: float(v) for k, v in extra.items()}}
             row["learning_rate"] = optimizer.param_groups[0]["lr"]
             _stop_if_not_finite(row, run)
             log.append(row)
             bar.set_postfix(loss=f"{row['loss']:.3f}")
-        if step % config.checkpoint_every == 0 or step == config.steps:
+        if saving:
             if monitor is not None:
                 log[-1].update(monitor(step, method))
             _save(run, method, optimizer, step, log, time.perf_counter() - began)
@@ -140,9 +143,14 @@ def _identity(method, minibatches, config) -> dict:
         k: v for k, v in asdict(config).items() if k not in ("accelerator", "checkpoint_every")
     }
     shapes = {k: list(v.shape) for k, v in method.state_dict().items()}
+    own = {k: asdict(v) for k, v in vars(method).items() if is_dataclass(v)}
+    sites = hashlib.sha256()
+    for values in (minibatches.rows, minibatches.label, minibatches.domain):
+        sites.update(np.ascontiguousarray(values).tobytes())
     identity = {
-        "method": type(method).__name__, "train": settings, "views": asdict(minibatches.views),
-        "minibatch": minibatches.size, "images": len(minibatches.rows), "seed": minibatches.seed,
+        "method": type(method).__name__, "config": own, "train": settings,
+        "views": asdict(minibatches.views), "minibatch": minibatches.size,
+        "images": len(minibatches.rows), "sites": sites.hexdigest(), "seed": minibatches.seed,
         "shapes": shapes,
     }  # fmt: skip
     return json.loads(json.dumps(identity))
@@ -151,7 +159,10 @@ def _identity(method, minibatches, config) -> dict:
 def _refuse_other_run(run, method, minibatches, config):
     path, now = run / "run.json", _identity(method, minibatches, config)
     if path.exists():
-        before = json.loads(path.read_text())
+        try:
+            before = dict(json.loads(path.read_text()))
+        except ValueError as error:
+            raise InputError(f"{path} cannot be read. Remove the folder {run}.") from error
         differ = [k for k in now if before.get(k) != now[k]]
         if differ:
             raise InputError(
@@ -181,18 +192,24 @@ def _resume(run, method, optimizer) -> tuple[int, list, float]:
     path = run / "resume.safetensors"
     if not path.exists():
         return 0, [], 0.0
-    with safe_open(path, "pt") as file:
-        meta = file.metadata()
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    method.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    state: dict[int, dict] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return int(meta["step"]), json.loads(meta["log"]), float(meta["seconds"])
+    try:
+        with safe_open(path, "pt") as file:
+            meta = file.metadata()
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        method.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        state: dict[int, dict] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                state.setdefault(int(index), {})[name] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        return int(meta["step"]), json.loads(meta["log"]), float(meta["seconds"])
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}). Remove it, and the "
+            "same command starts this run anew."
+        ) from error
 
 
 def _finish(run, method, log, seconds):
