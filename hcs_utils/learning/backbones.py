@@ -1,9 +1,11 @@
 """timm encoders for images with any number of named channels."""
 
+import json
 from pathlib import Path
 
 import timm
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from torch import nn
@@ -27,19 +29,41 @@ def encoder(name: str, channels: tuple[str, ...], weights: str | None = None) ->
             raise InputError(f"there are no ImageNet weights for the encoder {name!r}")
         model = _repvgg(SMALL[name], count)
     elif timm.is_model(name):
-        options = {"dynamic_img_size": True} if "vit" in name or "deit" in name else {}
+        options = {"dynamic_img_size": True} if name.startswith(("vit_", "deit")) else {}
         model = _from_timm(name, count, weights == "imagenet", options)
     else:
         near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
         raise InputError(f"unknown encoder {name!r}; small, tiny or a timm model such as {near}")
     if weights not in (None, "imagenet"):
-        if not Path(weights).exists():
-            raise InputError(
-                f"no weights at {weights}: give a .safetensors file of encoder {name!r}"
-            )
-        model.load_state_dict(load_file(weights))
+        _load(model, name, tuple(channels), Path(weights))
     model.channels = tuple(channels)
+    model.num_features = getattr(model, "head_hidden_size", model.num_features)  # what comes out
     return model.to(memory_format=torch.channels_last)
+
+
+def _load(model: nn.Module, name: str, channels: tuple[str, ...], path: Path) -> None:
+    """Weights that training left (``model.safetensors``), of the same encoder and channels."""
+    if not path.exists():
+        raise InputError(f"no weights at {path}: give a .safetensors file of encoder {name!r}")
+    try:
+        with safe_open(path, "pt") as file:
+            known = (file.metadata() or {}).get("channels")
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is no safetensors file ({error}). Files of other kinds are not opened: they "
+            "can hold code. Convert it with safetensors.torch.save_file."
+        ) from error
+    if known and tuple(json.loads(known)) != channels:
+        raise InputError(f"{path} was trained on {known}, not on {json.dumps(channels)}.")
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1:2] or [str(error)]
+        raise InputError(
+            f"{path} does not fit the encoder {name!r} with {len(channels)} channels: "
+            f"{reason[0].strip()}"
+        ) from error
 
 
 def _repvgg(widths: tuple[int, ...], in_channels: int) -> nn.Module:
