@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hcs_utils.learning.methods.barlow import barlow_loss
 from hcs_utils.learning.methods.dino import DINOConfig, DINOCrossBatch, entropy
 from hcs_utils.learning.minibatches import Minibatch
 
@@ -57,41 +58,13 @@ class DomainCenters(nn.Module):
         share of this minibatch over its share of the training images (it can exceed 1/(1 − m)
         for a rare domain, and then diverges).
         """
-        count = torch.bincount(domain, minlength=len(self.centers)).to(teacher.dtype)
+        count = torch.bincount(domain, minlength=len(self.centers)).to(self.centers.dtype)
         total = torch.zeros_like(self.centers).index_add_(0, domain, teacher.to(self.centers.dtype))
         gain = (1 - self.momentum) * (count > 0)
         if form == "released":
             gain = (1 - self.momentum) * (count / count.sum()) / self.share
         mean = total / count.clamp(min=1)[:, None]
         self.centers += gain[:, None] * (mean - self.centers)
-
-
-def barlow_loss(
-    a: Float[Tensor, "b k"],
-    b: Float[Tensor, "b k"],
-    off_diagonal: float = 0.95,
-    form: str = "paper",
-) -> Float[Tensor, ""]:
-    r"""Cross-correlation R of two outputs pulled to the identity (CDCL paper, equation 3).
-
-    ``paper``: :math:`\sum_i (1-R_{ii})^2 + \alpha \sum_i \sum_{j\neq i} R_{ij}^2` with
-    :math:`\alpha = w / ((1-w)(K-1))`. ``released``: means instead of sums, weighted 1−w and w
-    and divided by (1−w) + w/100. Columns are standardised inside over the minibatch. R is never
-    formed: :math:`\|R\|_F^2 = \sum (AA^\top \circ BB^\top)/B^2`, with B×B Gram matrices only.
-    """
-    n, k = a.shape
-    a, b = _standardise(a), _standardise(b)
-    diagonal = (a * b).mean(0)
-    everything = ((a @ a.T) * (b @ b.T)).sum() / n**2
-    off = everything - diagonal.square().sum()
-    miss, w = (1 - diagonal).square(), off_diagonal
-    if form == "paper":
-        return miss.sum() + w / ((1 - w) * (k - 1)) * off
-    return ((1 - w) * miss.mean() + w * off / (k * (k - 1))) / ((1 - w) + w / 100)
-
-
-def _standardise(x: Tensor) -> Tensor:
-    return (x - x.mean(0)) / torch.sqrt(x.var(0, unbiased=False) + 1e-5)
 
 
 def cdcl_loss(
@@ -126,6 +99,14 @@ class CDCL(DINOCrossBatch):
         self.centers = DomainCenters(
             len(frequencies), head.width, config.center_momentum, frequencies
         )
+
+    @property
+    def trivial_loss(self) -> float:
+        """The loss of a collapsed network: all outputs equal, three local crops of each image."""
+        nothing = torch.zeros(8, 2, self.config.width)
+        domain = torch.zeros(2, 2, dtype=torch.long)
+        centers = DomainCenters(1, self.config.width)
+        return float(cdcl_loss(nothing, nothing[:2], domain, centers, self.cdcl))
 
     def loss(self, minibatch: Minibatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         teacher, student = self.outputs(minibatch)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -43,10 +44,9 @@ class DINO(nn.Module):
         c = self.config = config or DINOConfig()
         self.student, self.teacher = backbone, copy.deepcopy(backbone)
         shape = (backbone.num_features, c.hidden, c.bottleneck, c.width)
-        self.student_head, self.teacher_head = (
-            DINOProjectionHead(*shape),
-            DINOProjectionHead(*shape),
-        )
+        with warnings.catch_warnings():  # lightly's head uses torch's older weight_norm
+            warnings.filterwarnings("ignore", ".*weight_norm. is deprecated", FutureWarning)
+            self.student_head, self.teacher_head = (DINOProjectionHead(*shape) for _ in range(2))
         self.teacher_head.load_state_dict(self.student_head.state_dict())
         deactivate_requires_grad(self.teacher)
         deactivate_requires_grad(self.teacher_head)
