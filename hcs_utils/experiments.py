@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +23,11 @@ from hcs_utils.errors import InputError
 from hcs_utils.evaluation import leaks, metrics, postprocess
 from hcs_utils.learning import train
 from hcs_utils.learning.backbones import encoder
-from hcs_utils.learning.embed import embed, features
+from hcs_utils.learning.embed import as_table, embed, features
 from hcs_utils.learning.methods.cdcl import CDCL, CDCLConfig, off_diagonal_for
 from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch
 from hcs_utils.learning.methods.supervised import Supervised
-from hcs_utils.learning.minibatches import Minibatches
+from hcs_utils.learning.minibatches import Minibatches, Stored
 from hcs_utils.learning.views import Normaliser, ViewsConfig
 
 TRAINED = ("supervised", "dino", "dino_cb", "cdcl")
@@ -57,6 +58,7 @@ class Settings:
     kbet_fraction: float = 0.005
 
     def __post_init__(self):
+        self._check_kinds()
         _one_of("method", self.method, METHODS)
         _one_of("form", self.form, ("paper", "released"))
         for name in ("image_norm", "znorm"):
@@ -64,6 +66,13 @@ class Settings:
         for name in ("epochs", "minibatch", "learning_rate", "head_width", "kbet_fraction"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
+
+    def _check_kinds(self):
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                noun = {int: "a whole number", float: "a number", str: "a word"}[kind]
+                raise InputError(f"{field.name} is {value!r}; it must be {noun}.")
 
 
 @dataclass
@@ -83,7 +92,7 @@ class Screen:
         """All images in memory as uint8 [n c y x], or a reader that is indexed the same way."""
         if np.prod(self.store.shape) <= _IN_MEMORY_GIB * 2**30:
             return torch.from_numpy(self.store.read(np.arange(len(self.store))))
-        return _Reader(self.store)
+        return Stored(self.store)
 
 
 @dataclass
@@ -96,14 +105,6 @@ class Result:
     metrics: dict[str, tuple[float, float, float] | float]
     table: pd.DataFrame  # the manifest with the column ``split``
     seconds: float
-
-
-class _Reader:
-    def __init__(self, store: Store):
-        self.store = store
-
-    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self.store.read(rows.cpu().numpy()))
 
 
 def prepare(
@@ -121,12 +122,13 @@ def prepare(
         table, um = simulated.manifest(root), simulated.PIXEL_SIZE_UM
         state = (root / "simulated.json").read_text()
     elif str(screen).endswith((".yaml", ".yml")):
-        name, table = Path(screen).stem, own.from_yaml(screen)
+        table = own.from_yaml(screen)
+        name = re.sub(r"[^\w.-]+", "-", table.attrs["screen"]).strip("-.") or "own"
         root, um, state = Path(table.attrs["root"]), table.attrs.get("pixel_size_um"), ""
     else:
         raise InputError(f"screen is {screen!r}; give 'simulated' or the path of a screen.yaml.")
     px = image_px or None
-    key = hashlib.sha256(f"{root.resolve()} {state}".encode()).hexdigest()[:8]
+    key = files.sha256(f"{root.resolve()} {state}".encode())[:8]
     path = files.data_root() / "stores" / f"{name}-{key}-{px or 'full'}.zarr"
     preprocess.preprocess(
         table, root, path, size=px, low=0.5, high=99.8, pixel_size_um=um, progress=progress
@@ -270,22 +272,15 @@ def run_folder(settings: Settings, screen: Screen) -> Path:
     judged_only = ("znorm", "kbet_fraction", "preset")
     state = {k: v for k, v in asdict(settings).items() if k not in judged_only}
     state |= {"store": json.dumps([screen.store.manifest_sha256, list(screen.store.shape)])}
-    key = hashlib.sha256(
-        (json.dumps(state, sort_keys=True) + code.hexdigest()).encode()
-    ).hexdigest()
+    key = files.sha256((json.dumps(state, sort_keys=True) + code.hexdigest()).encode())
     root = Path(os.environ.get("HCS_RUNS") or (files.checkout() or Path.cwd()) / "build" / "runs")
     return root / screen.name / f"{settings.method}-f{settings.fold}-s{settings.seed}-{key[:10]}"
 
 
 def _intensity(screen: Screen) -> pd.DataFrame:
-    step, parts = 1024, []
-    for start in range(0, len(screen.store), step):
-        rows = np.arange(start, min(start + step, len(screen.store)))
-        parts.append(leaks.intensity_statistics(screen.store.read(rows)))
-    values = np.concatenate(parts)
-    table = pd.DataFrame(values, columns=[f"z{k:03d}" for k in range(values.shape[1])])
-    table.insert(0, "site_id", screen.table["site_id"].to_numpy())
-    return table
+    rows = np.array_split(np.arange(len(screen.store)), -(-len(screen.store) // 1024))
+    values = [leaks.intensity_statistics(screen.store.read(part)) for part in rows]
+    return as_table(np.concatenate(values), screen.table["site_id"])
 
 
 def _device(network: torch.nn.Module) -> str:

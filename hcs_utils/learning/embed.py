@@ -39,8 +39,12 @@ def embed(
         crops = colour(crops, torch.from_numpy(plate[rows.numpy()]).to(device), norm)
         parts.append(encoder(crops).float().cpu().numpy())
     encoder.train(was_training)
-    features = np.concatenate(parts)
-    table = pd.DataFrame(features, columns=[f"z{k:03d}" for k in range(features.shape[1])])
+    return as_table(np.concatenate(parts), site_ids)
+
+
+def as_table(values: np.ndarray, site_ids) -> pd.DataFrame:
+    """An embedding [n d] as a table: site_id, then z000, z001, …"""
+    table = pd.DataFrame(values, columns=[f"z{k:03d}" for k in range(values.shape[1])])
     table.insert(0, "site_id", np.asarray(site_ids))
     return table
 

@@ -21,6 +21,16 @@ class Minibatch:
     domain: Int[Tensor, "2 n"]  # batch of the first and of the second image
 
 
+class Stored:
+    """The images of a store on disk, indexed as a tensor in memory would be."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return torch.from_numpy(self.store.read(rows.cpu().numpy()))
+
+
 class PartnerIndex:
     """Draws, for each site, another site of the same treatment from another batch, uniformly.
 
