@@ -55,8 +55,8 @@ class DomainCenters(nn.Module):
         r"""c_d ← (1 − g_d) c_d + g_d · mean_d(teacher); a domain that is absent keeps its centre.
 
         ``paper``: g_d = 1 − momentum. ``released``: g_d = (1 − momentum) · w_d, w_d the domain's
-        share of this minibatch over its share of the training images (it can exceed 1/(1 − m)
-        for a rare domain, and then diverges).
+        share of this minibatch over its share of the training images. For a rare domain g_d can
+        exceed 1, where the centre overshoots, and 2, where it diverges.
         """
         count = torch.bincount(domain, minlength=len(self.centers)).to(self.centers.dtype)
         total = torch.zeros_like(self.centers).index_add_(0, domain, teacher.to(self.centers.dtype))
