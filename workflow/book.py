@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -190,17 +191,15 @@ def render(folder: Path) -> str | None:
     tool = Path(sys.executable).with_name("jupyter-book")
     command = [str(tool), "build", str(folder), "--path-output", str(site)]
     command += ["-W", "-n", "--keep-going"]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"NO_COLOR": "1"},
-    )  # fmt: skip
-    log.write_text(done.stdout, "utf-8")
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    told = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    log.write_text(told, "utf-8")
     if done.returncode == 0:
         return None
     # Sphinx warns of a page only when it reads it: read all again next time
     shutil.rmtree(site / "_build" / ".doctrees", ignore_errors=True)
-    lines = done.stdout.splitlines()
-    found = [line for line in lines if "WARNING" in line or "ERROR" in line]
+    lines = told.splitlines()
+    found = dict.fromkeys(x for x in lines if "WARNING" in x or "ERROR" in x)
     return "\n".join(found or lines[-15:]) + f"\nThe whole log: {log.relative_to(ROOT)}"
 
 
