@@ -15,7 +15,7 @@ from hcs_utils.learning.views import Normaliser, ViewsConfig, multi_crop
 class Minibatch:
     """Everything a method's loss needs; views are ordered as :func:`views.multi_crop` says."""
 
-    global_views: Float[Tensor, "2*n c g g"]
+    global_views: Float[Tensor, "m c g g"]  # m = 2 n
     local_views: Float[Tensor, "l c s s"]
     label: Int[Tensor, " n"]  # treatment
     domain: Int[Tensor, "2 n"]  # batch of the first and of the second image
