@@ -45,7 +45,7 @@ def fit(
     run: Path | str,
     monitor: Callable[[int, nn.Module], dict[str, float]] | None = None,
     progress: bool = True,
-) -> list[dict[str, float]]:
+) -> list[dict[str, float | int]]:
     """Train ``method``; leave ``model.safetensors`` and ``log.csv`` in the folder ``run``.
 
     Every random number of step ``s`` comes from (seed, s), so a run that was killed goes on from
