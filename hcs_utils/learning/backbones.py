@@ -62,7 +62,7 @@ def _load(model: nn.Module, name: str, channels: tuple[str, ...], path: Path) ->
         reason = str(error).splitlines()[1:2] or [str(error)]
         raise InputError(
             f"{path} does not fit the encoder {name!r} with {len(channels)} channels: "
-            f"{reason[0].strip()}"
+            f"{reason[0].strip()[:200]}"
         ) from error
 
 
