@@ -1,0 +1,145 @@
+"""DINO against an independent loop over several steps; what moves, what stands still."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch, entropy
+from hcs_utils.learning.minibatches import Minibatch
+from tests import oracles_learning as oracle
+
+HEAD = DINOConfig(hidden=8, bottleneck=5, width=9, momentum_start=0.9, momentum_end=0.99)
+
+
+class Flat(nn.Module):
+    """A backbone for views of any size: two layers on the channel means."""
+
+    num_features, channels = 6, ("a", "b")
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 6))
+
+    def forward(self, x):
+        return self.layers(x.mean((2, 3)))
+
+
+def minibatch(seed, n=4, local=3):
+    g = torch.Generator().manual_seed(seed)
+    return Minibatch(
+        torch.randn(2 * n, 2, 4, 4, generator=g).double(),
+        torch.randn(2 * local * n, 2, 3, 3, generator=g).double(),
+        torch.arange(n),
+        torch.zeros(2, n, dtype=torch.long),
+    )
+
+
+def method(kind=DINO, config=HEAD):
+    torch.manual_seed(0)
+    return kind(Flat(), config).double()
+
+
+@pytest.mark.parametrize("local", [0, 3])
+def test_training_follows_an_independent_loop(local):
+    """Five steps: loss, student, teacher and centre stay with a loop that knows no lightly loss."""
+    ours, twin = method(), method()
+    student = nn.Sequential(twin.student, twin.student_head)
+    teacher = nn.Sequential(twin.teacher, twin.teacher_head)
+    centre = torch.zeros(9, dtype=torch.double)
+    optimizers = [
+        torch.optim.SGD([p for p in m.parameters() if p.requires_grad], lr=0.5)
+        for m in (ours, student)
+    ]
+    for step in range(5):
+        views = minibatch(step, local=local)
+        loss, _ = ours.loss(views, 0.5)
+        with torch.no_grad():
+            t = teacher(views.global_views).view(2, 4, 9)
+        s = student(views.global_views)
+        if local:
+            s = torch.cat([s, student(views.local_views)])
+        slow = oracle.dino(t, s.view(-1, 4, 9), centre, 0.04, 0.1)
+        torch.testing.assert_close(loss, slow, rtol=1e-4, atol=0)  # 0.04 in float32
+        for value, optimizer in zip((loss, slow), optimizers, strict=True):
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        ours.after_step(0.5)
+        momentum = 0.99 - (0.99 - 0.9) * (math.cos(math.pi * 0.5) + 1) / 2
+        with torch.no_grad():
+            for p, q in zip(teacher.parameters(), student.parameters(), strict=True):
+                p.copy_(momentum * p + (1 - momentum) * q)
+        centre = 0.9 * centre + 0.1 * t.flatten(0, 1).mean(0)
+        torch.testing.assert_close(ours.criterion.center.flatten(), centre, rtol=1e-4, atol=1e-7)
+    followed = (
+        nn.Sequential(ours.student, ours.student_head),
+        nn.Sequential(ours.teacher, ours.teacher_head),
+    )
+    for a, b in zip(followed, (student, teacher), strict=True):
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+    start = method()
+    assert not torch.allclose(
+        start.teacher.layers[0].weight, ours.teacher.layers[0].weight, atol=1e-4
+    )
+
+
+def test_teacher_begins_as_the_student_and_gets_no_gradient():
+    m = method()
+    for a, b in ((m.student, m.teacher), (m.student_head, m.teacher_head)):
+        for name, value in a.state_dict().items():
+            assert torch.equal(value, b.state_dict()[name]), name
+    m.loss(minibatch(0), 0.5)[0].backward()
+    for part in (m.teacher, m.teacher_head):
+        assert all(p.grad is None and not p.requires_grad for p in part.parameters())
+    moving = [p for p in m.student.parameters()]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in moving)
+    assert m.encoder is m.teacher and m.encoder.channels == ("a", "b")
+
+
+@pytest.mark.parametrize(("progress", "momentum"), [(0.0, 0.9), (1.0, 0.99)])
+def test_teacher_moves_by_the_momentum_of_the_moment(progress, momentum):
+    m = method()
+    before = [p.clone() for p in m.teacher.parameters()]
+    with torch.no_grad():
+        for p in m.student.parameters():
+            p.add_(1.0)
+    m.after_step(progress)
+    for old, new in zip(before, m.teacher.parameters(), strict=True):
+        torch.testing.assert_close(new - old, torch.full_like(old, 1 - momentum), rtol=1e-4, atol=0)
+
+
+def test_last_layer_stands_still_at_first_only():
+    m = method(config=DINOConfig(hidden=8, bottleneck=5, width=9, frozen_share=0.1))
+    last = [p for p in m.student_head.last_layer.parameters() if p.requires_grad]
+    for progress, frozen in ((0.0, True), (0.0999, True), (0.1, False), (1.0, False)):
+        m.zero_grad()
+        m.loss(minibatch(0), progress)[0].backward()
+        m.before_step(progress)
+        assert last and all((p.grad is None) == frozen for p in last)
+        assert all(p.grad is not None for p in m.student.parameters())
+
+
+def test_trivial_loss_is_that_of_uniform_outputs():
+    m = method()
+    nothing = torch.zeros(8, 4, 9, dtype=torch.double)
+    value = m.criterion(list(nothing[:2]), list(nothing), teacher_temp=0.04)
+    assert m.trivial_loss == pytest.approx(math.log(9))
+    assert value.item() == pytest.approx(m.trivial_loss, rel=1e-6)
+
+
+def test_entropy_is_ln_k_when_uniform_and_0_when_one_output_wins():
+    assert entropy(torch.zeros(3, 9)).item() == pytest.approx(math.log(9), rel=1e-6)
+    assert entropy(1e4 * torch.eye(9)).item() == pytest.approx(0, abs=1e-6)
+    logits = torch.tensor([[0.0, math.log(3)]])  # shares 1/4 and 3/4
+    assert entropy(logits).item() == pytest.approx(
+        -(0.25 * math.log(0.25) + 0.75 * math.log(0.75)), rel=1e-6
+    )
+
+
+def test_cross_batch_asks_the_same_of_pairs():
+    assert (DINO.partner, DINOCrossBatch.partner) == ("self", "other_batch")
+    losses = [method(kind).loss(minibatch(1), 0.5)[0] for kind in (DINO, DINOCrossBatch)]
+    assert losses[0] == losses[1]
