@@ -47,7 +47,7 @@ class Settings:
     fold: int = 1
     folds: int = 6
     seed: int = 0
-    epochs: int = 16
+    epochs: int = 10
     minibatch: int = 64
     learning_rate: float = 2e-3
     encoder: str = "small"

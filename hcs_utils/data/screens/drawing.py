@@ -48,7 +48,7 @@ def draw_fields(
     cells = np.clip(rng.poisson(nuisance.density), 2, int(3 * size**2 / 400) + 2)
     field = np.repeat(np.arange(len(traits)), cells)
     slot = np.concatenate([np.arange(k) for k in cells])
-    own = traits[field] + 0.25 * rng.standard_normal((len(field), traits.shape[1]))
+    own = traits[field] + 0.2 * rng.standard_normal((len(field), traits.shape[1]))
     patches = _cells(own.astype(np.float32), nuisance.cell_size[field], rng)
     canvas = _place(patches, field, slot, len(traits), size, rng)
     return _photograph(canvas, nuisance, rng), cells

@@ -191,7 +191,7 @@ def _nuisance(config, batch: int, plate: int, wells: pd.DataFrame, rng) -> Nuisa
     area = (config.size / 48) ** 2
     defocus = 0.35 + s * 0.45 * of.random() + f * 0.6 * rng.random(n) ** 2
     return Nuisance(
-        density=8.0 * area * density * np.exp(f * 0.35 * rng.standard_normal(n)),
+        density=9.0 * area * density * np.exp(f * 0.35 * rng.standard_normal(n)),
         cell_size=np.exp(f * 0.14 * rng.standard_normal(n) + s * 0.05 * of.standard_normal()),
         gain=40_000 * gain * drift[:, None] * np.exp(f * 0.28 * rng.standard_normal((n, c))),
         background=60

@@ -24,7 +24,7 @@ class DINOConfig:
     width: int = 256  # K, outputs of the head [4096]
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
-    momentum_start: float = 0.99  # of the teacher's moving average [0.995]
+    momentum_start: float = 0.97  # of the teacher's moving average, for 500 steps [0.995, 85,400]
     momentum_end: float = 0.9996
     center_momentum: float = 0.9
     frozen_share: float = 0.02  # of training in which the last layer stands still [epoch 1]
