@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hcs_utils.errors import InputError
 from hcs_utils.files import replacing
