@@ -152,10 +152,10 @@ print(f"large {tuple(large.shape)}, small {tuple(small.shape)}: [views × pairs,
 assert len(large) == 2 * n and len(small) == 6 * n
 assert torch.isfinite(large).all() and torch.isfinite(small).all()
 
-# %% mystnb={"figure": {"name": "fig-idea-views", "caption": "The eight views of one pair, first channel, in units of the plate's controls (grey: their mean; black and white: three standard deviations from it). Small crops are padded."}, "image": {"alt": "Eight grey pictures in two rows: one large and three small crops of the first field, then of its partner."}}
-channel, edge = 0, (large.shape[-1] - small.shape[-1]) // 2
-one = [torch.nn.functional.pad(v[channel], [edge] * 4, value=-3.0) for v in small[::n]]
-one = [large[0, channel], *one[:3], large[n, channel], *one[3:]]
+# %% mystnb={"figure": {"name": "fig-idea-views", "caption": "The eight views of the second pair, in the AGP channel and in units of the plate's controls: middle grey is their mean, black and white are three standard deviations away. Black frames are not part of the small crops."}, "image": {"alt": "Eight grey pictures in two rows: one large and three small crops of the first field, then of its partner."}}
+agp, k, edge = screen.channels.index("AGP"), 1, (large.shape[-1] - small.shape[-1]) // 2
+one = [torch.nn.functional.pad(v[agp], [edge] * 4, value=-3.0) for v in small[k::n]]
+one = [large[k, agp], *one[:3], large[n + k, agp], *one[3:]]
 grey = torch.stack(one).div(6).add(0.5).clamp(0, 1).mul(255).byte()[:, None].numpy()
 names = ["large crop of x", *["small crop of x"] * 3]
 figures.site_grid(grey, ["signal"], names + [f"{name}′" for name in names])
