@@ -58,21 +58,18 @@ class Settings:
     kbet_fraction: float = 0.005
 
     def __post_init__(self):
-        self._check_kinds()
-        _one_of("method", self.method, METHODS)
-        _one_of("form", self.form, ("paper", "released"))
-        for name in ("image_norm", "znorm"):
-            _one_of(name, getattr(self, name), ("controls", "all"))
-        for name in ("epochs", "minibatch", "learning_rate", "head_width", "kbet_fraction"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
-
-    def _check_kinds(self):
         for field in dataclasses.fields(self):
             value, kind = getattr(self, field.name), type(field.default)
             if type(value) is not kind and not (kind is float and type(value) is int):
                 noun = {int: "a whole number", float: "a number", str: "a word"}[kind]
                 raise InputError(f"{field.name} is {value!r}; it must be {noun}.")
+        _one_of("method", self.method, METHODS)
+        _one_of("form", self.form, ("paper", "released"))
+        _one_of("image_norm", self.image_norm, ("controls", "all"))
+        _one_of("znorm", self.znorm, ("controls", "all"))
+        for name in ("epochs", "minibatch", "learning_rate", "head_width", "kbet_fraction"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
 
 
 @dataclass
@@ -183,11 +180,14 @@ def run(settings: Settings, screen: Screen | None = None, progress: bool = True)
     A killed run, started again with the same settings, goes on and ends with the same metrics.
     """
     screen = screen or prepare(settings.screen, settings.size, settings.image_px, progress)
+    for name, by in (("image_norm", "plate"), ("znorm", "batch")):  # said before training
+        if getattr(settings, name) == "controls":
+            manifests.require_controls(screen.table, by, f"{name}='all'")
     table = screen.table.assign(split=split(screen.table, settings.fold, settings.folds))
     images, began, log = screen.images(), time.perf_counter(), pd.DataFrame()
     if settings.method == "intensity":
         embedding = _intensity(screen)
-        seconds, device = time.perf_counter() - began, _cpu()
+        seconds, device = time.perf_counter() - began, _device()
     else:
         embedding, log, seconds, device = _learned(settings, screen, table, images, progress)
     scores = judge(embedding, table, settings)
@@ -205,7 +205,7 @@ def _learned(settings, screen, table, images, progress):
     label = table["treatment"].astype("category").cat.codes.to_numpy(np.int64)
     domain = table["batch"].astype("category").cat.codes.to_numpy(np.int64)
     rows = np.flatnonzero(table["split"] == "train")
-    log, seconds, device = pd.DataFrame(), 0.0, _cpu()
+    log, seconds, device = pd.DataFrame(), 0.0, _device()
     if settings.method == "random":
         torch.manual_seed(settings.seed)
         network = encoder(settings.encoder, screen.channels)
@@ -241,10 +241,8 @@ def judge(embedding: pd.DataFrame, table: pd.DataFrame, settings: Settings) -> d
     z = features(embedding.set_index("site_id").loc[table["site_id"]].reset_index())
     control = (table["role"] == "negcon").to_numpy()
     batch = table["batch"].to_numpy()
-    if settings.znorm == "controls":
-        zn = postprocess.zscore_by_controls(z, batch, control)
-    else:
-        zn = postprocess.zscore_by_all(z, batch)
+    reference = control if settings.znorm == "controls" else np.ones_like(control)
+    zn = postprocess.zscore_by_controls(z, batch, reference)
     train_, test = (table["split"].eq(part).to_numpy() for part in ("train", "test"))
     bank, query = train_ & ~control, test & ~control
     label = table["treatment"].to_numpy()
@@ -283,12 +281,9 @@ def _intensity(screen: Screen) -> pd.DataFrame:
     return as_table(np.concatenate(values), screen.table["site_id"])
 
 
-def _device(network: torch.nn.Module) -> str:
-    device = next(network.parameters()).device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
-
-
-def _cpu() -> str:
+def _device(network: torch.nn.Module | None = None) -> str:
+    if network is not None and next(network.parameters()).is_cuda:
+        return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
 
 

@@ -256,3 +256,17 @@ def read(path: str | Path) -> pd.DataFrame:
             f"{path} is no readable Parquet file ({error}). Build it again."
         ) from error
     return validate(frame)
+
+
+def require_controls(manifest: pd.DataFrame, by: str, instead: str) -> None:
+    """Raise `InputError` naming the groups with fewer than two fields of negative controls.
+
+    `instead` is the setting that needs none, such as "znorm='all'".
+    """
+    count = (manifest["role"] == "negcon").groupby(manifest[by]).sum()
+    bare = [str(name) for name in count.index[count < 2]]
+    if bare:
+        raise InputError(
+            f"Too few negative controls (role negcon) in {len(bare)} of {len(count)} groups of "
+            f"{by}: {', '.join(bare[:20])}. Name your controls, or give {instead}."
+        )
