@@ -120,7 +120,8 @@ typical = table.assign(off=np.linalg.norm(x - mean, axis=1)).sort_values("off")
 typical = typical.drop_duplicates(keys).sort_values(keys)
 
 # %% [markdown]
-# The upper row shows one treatment in four batches, the lower row four treatments in one batch.
+# The upper row of {numref}`fig-tour-fields` shows one treatment in four batches, the lower row four
+# treatments in one batch.
 
 # %% mystnb={"figure": {"name": "fig-tour-fields", "caption": "Above: one treatment in four batches. Below: four treatments in one batch. Each picture is one field; its five channels have a colour each."}, "image": {"alt": "Two rows of four cell images. In the upper row, one treatment in four batches, colour and brightness change from picture to picture. In the lower row, four treatments of one batch, they stay alike while cell shapes change."}}
 above = typical[(typical["treatment"] == treated[0]) & typical["batch"].isin(batches[:4])]
@@ -165,8 +166,8 @@ assert relative[rim].mean() < relative[~rim].mean()
 # Take the few numbers of each field. No shape, no texture, no cell is in them. A logistic regression learns to name the batch, and is asked about fields of
 # wells that it has not seen.
 #
-# Three questions: as the fields are; after {term}`Z-norm` by the control wells, equation
-# {eq}`eq-znorm`; and, as a null, with the batch labels shuffled.
+# Three questions: as the fields are; after {term}`Z-norm` by the control wells
+# ({doc}`notation <../book/notation>`); and, as a null, with the batch labels shuffled.
 
 # %%
 batch, well = table["batch"].to_numpy(), (table["plate"] + table["well"]).to_numpy()
@@ -181,7 +182,7 @@ for name, (features, labels) in asked.items():
     rows += [{"method": name, "accuracy": value} for value in right]
 told = pd.DataFrame(rows)
 
-# %% mystnb={"figure": {"name": "fig-tour-told", "caption": "How often a logistic regression names the batch of a field from its channel statistics. Dots: five sets of held-out wells; mark: their mean, with standard deviation."}, "image": {"alt": "Accuracy of naming the batch: shuffled labels at chance, after Z-norm somewhat above it, and for fields as they are far above."}}
+# %% mystnb={"figure": {"name": "fig-tour-told", "caption": "How often a logistic regression names the batch of a field from its channel statistics. Dots: five sets of held-out wells; mark: their mean, with standard deviation. Null: chance."}, "image": {"alt": "Accuracy of naming the batch: shuffled labels at chance, after Z-norm somewhat above it, and for fields as they are far above."}}
 chance = 1 / len(batches)
 label, order = "batch named rightly (share of fields)", list(asked)[::-1]
 figures.compare(told, "accuracy", label, null=chance, order=order)
@@ -203,7 +204,7 @@ assert chance < share["after Z-norm"] < share["as they are"]  # less, not nothin
 # ## Neighbours are of the same batch
 #
 # Now without any model. One field of each well, so that no two come from one well; its ten nearest
-# neighbours by the same numbers; equation {eq}`eq-same-batch`.
+# neighbours by the same numbers; and the share {eq}`eq-same-batch`.
 
 # %%
 one = (table["site"] == table["site"].min()).to_numpy()
@@ -263,28 +264,20 @@ assert set(batch[bank]).isdisjoint(batch[query])
 # **Read this as.** The numbers that name the batch hardly name the treatment. This is as it was
 # drawn: treatments change shape and texture at equal mean brightness. What is needed are features
 # that see shape and texture and do not see the batch. Scaling cannot make them. Learning may, if it
-# is asked the right question, and that question is {doc}`chapter 2 <20_cdcl_idea>`.
+# is asked the right question, and that question is the
+# {doc}`next chapter <20_cdcl_idea>`.
 
 # %%
+parameters = {"size": size, "fold": fold, "folds": folds, "seed": seed, "k": k}
+measured = {
+    "chance_batch": chance, "batch": share["as they are"], "batch_znorm": share["after Z-norm"],
+    "same_batch": same["as they are"], "knn_znorm": found["after Z-norm"],
+}  # fmt: skip
 record = runs.save_record(
-    experiment="tour",
-    screen=screen.name,
-    method="intensity",
-    preset=preset,
-    parameters={"size": size, "fold": fold, "folds": folds, "seed": seed, "k": k},
-    fold=fold,
-    seed=seed,
-    metrics={
-        "chance_batch": chance,
-        "batch": share["as they are"],
-        "batch_znorm": share["after Z-norm"],
-        "same_batch": same["as they are"],
-        "knn_znorm": found["after Z-norm"],
-    },
-    device="CPU",
-    seconds=time.perf_counter() - began,
+    experiment="tour", screen=screen.name, method="intensity", preset=preset, fold=fold, seed=seed,
+    parameters=parameters, metrics=measured, device="CPU", seconds=time.perf_counter() - began,
     manifest_sha256=screen.store.manifest_sha256,
-)
+)  # fmt: skip
 print(os.path.relpath(record))
 
 # %% [markdown]

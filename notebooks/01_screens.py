@@ -186,7 +186,7 @@ truth = simulated.truth(root).set_index("site_id").loc[table["site_id"]]
 traits = [name for name in truth if name.startswith("trait_")]
 by_treatment = truth[traits].groupby(table["compound"].to_numpy()).mean()
 by_treatment.columns = [name.removeprefix("trait_").replace("_", " ") for name in traits]
-by_treatment.round(1).head(5)
+(by_treatment.round(1) + 0.0).head(5)
 
 # %%
 looks = {"nucleus_elongation": "DNA", "er_extent": "ER", "actin": "AGP", "mito_grain": "Mito"}
@@ -220,10 +220,10 @@ dealt = pd.crosstab(table["batch"], part).reindex(columns=["train", "val", "test
 assert ((dealt > 0).sum(axis=1) == 1).all()  # each batch in one part
 splits.assert_disjoint(table, pd.Series(part.to_numpy(), table["site_id"]), by="plate")
 assert set(table.loc[part == "test", "treatment"]) <= set(table.loc[part == "train", "treatment"])
-dealt.T
+dealt.T.rename_axis(index=None)
 
 # %% [markdown]
-# **Read this as.** Each batch has fields in one column only. A model chooses on `val` and is judged
+# **Read this as.** Each batch has its fields in one row only. A model chooses on `val` and is judged
 # on `test`; no choice looks at `test`.
 #
 # *The null here is the easy split.* Deal fields at random, and many a test field has another field

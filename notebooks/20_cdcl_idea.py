@@ -35,15 +35,18 @@
 #
 # **You need** {doc}`00_tour` and what a softmax is. Symbols are those of {doc}`../book/notation`.
 #
-# **The key equation** is {eq}`eq-cdcl`, in full:
+# **The key equation** is that of the {doc}`notation <../book/notation>`, in full:
 #
 # ```{math}
 # :label: eq-cdcl-idea
-# \mathcal{L} = \lambda \underbrace{\sum_{i \in \{1,2\}} \sum_{j \neq i}
+# \begin{aligned}
+# \mathcal{L} &= \lambda \underbrace{\sum_{i \in \{1,2\}} \sum_{j \neq i}
 #   -\sum_k q_{ik} \log p_{jk}}_{\text{views agree}}
 # + (1 - \lambda) \underbrace{\Big[ \sum_k (1 - R_{kk})^2
-#   + \alpha \sum_{k} \sum_{l \neq k} R_{kl}^2 \Big]}_{\text{outputs say different things}},
-# \qquad q_i = \operatorname{softmax}\frac{t_i - c_{d(i)}}{\tau_t}
+#   + \alpha \sum_{k} \sum_{l \neq k} R_{kl}^2 \Big]}_{\text{outputs say different things}} \\
+# q_i &= \operatorname{softmax}\frac{t_i - c_{d(i)}}{\tau_t}, \qquad
+# p_j = \operatorname{softmax}\frac{s_j}{\tau_s}
+# \end{aligned}
 # ```
 #
 # Three changes to DINO stand in it: views $i, j$ come from a *pair of fields*; the centre $c_d$ is
@@ -125,7 +128,7 @@ assert (label[first] == label[second]).all()  # a pair shares its treatment
 assert (domain[first] != domain[second]).all()  # and never its batch
 print(f"{len(pairs):,} pairs drawn: all of one treatment, none of one batch")
 met = pd.crosstab(table["batch"].to_numpy()[first], table["batch"].to_numpy()[second])
-met.rename_axis(index="batch of x", columns="batch of x′")
+met.rename_axis(index=None, columns="x down, x′ across")
 
 # %% mystnb={"figure": {"name": "fig-idea-pairs", "caption": "Four pairs. Above $x$, below its partner $x'$: the same treatment, another batch."}, "image": {"alt": "Two rows of four cell images. In each column both share cell shape and differ in colour and brightness."}}
 shown = np.concatenate([first[:4], second[:4]])
@@ -174,7 +177,7 @@ assert (len(ordered), across) == (14, 8)
 # %% [markdown]
 # ## DINO: the student copies the teacher
 #
-# Equation {eq}`eq-dino`: the cross-entropy between what the teacher says of one view and what the
+# The first term, equation 2 of the paper: the cross-entropy between what the teacher says of one view and what the
 # student says of another. The package takes lightly's loss, tested; here are the same few symbols
 # by hand, on outputs $t$ and $s$ drawn at random.
 
@@ -197,7 +200,7 @@ assert torch.isclose(by_hand, theirs, rtol=1e-5)
 
 # %%
 flat, spike = torch.zeros(2, n, K), torch.zeros(2, n, K)
-spike[..., 0] = 1.0
+spike[..., 0] = 2.0
 for name, same in {"flat": flat, "spike": spike}.items():
     q = torch.softmax(same / tau_t, -1)
     log_p = torch.log_softmax(same / tau_s, -1)
@@ -252,7 +255,7 @@ for name, o in centred.items():
 columns = ["centre", "outputs shared by the batches (0 to 1)", "entropy of use (nats)"]
 heard = pd.DataFrame(heard, columns=columns).set_index("centre")
 print(f"ln K = {math.log(K):.2f}")
-heard.round(2)
+heard.round(2).rename_axis(None)
 
 # %%
 shared = heard[columns[1]]
@@ -267,11 +270,11 @@ assert shared["one a batch"] > 2 * max(shared["none"], shared["one"])
 # ## Barlow: no output repeats another
 #
 # The second term looks at columns, not rows. Over a minibatch, correlate each output of one view
-# with each output of the other: $R$, $K \times K$. Equation {eq}`eq-barlow` wants ones on its
-# diagonal, the views agree; and zeros elsewhere, no output repeats another.
+# with each output of the other: $R$, $K \times K$. Equation 3 of the paper wants ones on its diagonal,
+# the views agree; and zeros elsewhere, no output repeats another.
 
 # %%
-Code(inspect.getsource(barlow), language="python")
+Code(inspect.getsource(barlow.barlow_loss), language="python")
 
 # %% [markdown]
 # The function never makes $R$. From the standardised outputs $A, B$ of a minibatch of $n$,
@@ -355,7 +358,7 @@ for form in ("paper", "released"):
 # | consistency across batches | 6 of the 14 terms are of one image; the switch `--only_cross_domain` always sets False | `self_supervised/DINO/models.py`, `classification.py` |
 # | a centre is a moving average | weighted by a batch's share of the minibatch over its share of the data; overshoots where that ratio passes 10, diverges past 20 | `update_domain_wise_centers` |
 # | k-NN as in DINO's paper (k = 20, T = 0.07) | k = 10, T = 0.1 | `datasets.py: knn_nhood` |
-# | | `bn_head`, `use_barlow_student` and `embedding_centering` are read nowhere, or under another name | `self_supervised/DINO/models.py: DINO.__init__` |
+# | (switches of the configuration) | `bn_head` is looked for as `head_bn`, so it is ignored; `use_barlow_student` and `embedding_centering` have no effect | `self_supervised/DINO/models.py: DINO.__init__` |
 #
 # `form="paper"` and `form="released"` choose between the first two rows and the centres. The
 # notebooks run `released`, which is on one scale whatever $K$ is.
@@ -393,8 +396,9 @@ assert abs(path[-1][0]) > 100 and 0 < path[-1][1] < 1
 # - Paper and code are two forms of one idea; both are here, tested, under one name.
 #
 # **What would change our mind.** If pairs of *the same* batch but different fields worked as well,
-# it would be the field's nuisance and not the batch that pairs remove. {doc}`22_cdcl_run` shows
-# `dino` and `dino_cb`, which differ in the pair alone.
+# it would be the field's nuisance and not the batch that pairs remove. No method here draws such
+# pairs yet. {doc}`22_cdcl_run` has `dino` and `dino_cb`, which differ in the pair alone, and so in
+# both.
 
 # %% [markdown]
 # ## Exercises

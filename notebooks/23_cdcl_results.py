@@ -75,6 +75,7 @@ presets = "quick,standard,full"  # whose records to show, the strongest evidence
 
 # %%
 import json
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,8 @@ methods = {"supervised": "Supervised", "dino": "SSL-DINO", "byol": "SSL-BYOL"}
 methods |= {"dino_cb": "SSL-DINO-CB", "byol_cb": "SSL-BYOL-CB", "cdcl": "CDCL"}
 baselines = {"random": "Random weights", "intensity": "Intensity statistics"}
 count = pd.crosstab(found["method"], found["preset"])
-count.reindex(index=[*methods, *baselines], columns=wanted, fill_value=0)
+count = count.reindex(index=[*methods, *baselines], columns=wanted, fill_value=0)
+count.rename_axis(index=None, columns=None)
 
 # %%
 for name in wanted:
@@ -138,16 +140,18 @@ if not there:
 # on the test batches.
 
 # %%
-paper = pd.DataFrame(
-    {
-        "knn": [(51.44, 5.47), (14.28, 2.04), (9.38, 1.45), (41.52, 8.5), (42.06, 4.19), (53.56, 6.61)],
-        "knn_znorm": [(53.52, 5.53), (25.04, 3.29), (15.1, 2.74), (55.3, 7.29), (47.44, 4.02), (63.1, 6.33)],
-        "kbet": [(24.05, 17.76), (6.87, 9.45), (17.00, 13.72), (12.54, 9.19), (35.73, 17.52), (22.26, 14.50)],
-        "kbet_train": [(15.78, 4.35), (0.0, 0.0), (0.02, 0.03), (2.31, 1.29), (35.39, 10.32), (10.45, 3.59)],
-        "kbet_znorm": [(38.20, 25.20), (27.71, 23.76), (57.90, 20.49), (45.06, 26.60), (52.12, 28.04), (52.89, 31.20)],
-    },
-    index=list(methods),
-)  # fmt: skip
+paper_says = """
+method      knn         knn_znorm   kbet         kbet_train   kbet_znorm
+supervised  51.44±5.47  53.52±5.53  24.05±17.76  15.78±4.35   38.20±25.20
+dino        14.28±2.04  25.04±3.29  6.87±9.45    0.00±0.00    27.71±23.76
+byol        9.38±1.45   15.1±2.74   17.00±13.72  0.02±0.03    57.90±20.49
+dino_cb     41.52±8.5   55.3±7.29   12.54±9.19   2.31±1.29    45.06±26.60
+byol_cb     42.06±4.19  47.44±4.02  35.73±17.52  35.39±10.32  52.12±28.04
+cdcl        53.56±6.61  63.1±6.33   22.26±14.50  10.45±3.59   52.89±31.20
+"""
+paper = pd.read_csv(StringIO(paper_says), sep=r"\s+", index_col="method")
+paper_mean = paper.apply(lambda column: column.str.split("±").str[0].astype(float))
+assert list(paper.index) == list(methods)
 
 # %%
 columns = {"knn": "k-NN", "knn_znorm": "Z-norm k-NN", "kbet": "kBET"}
@@ -157,8 +161,7 @@ for name in there or wanted[:1]:
         ours = (records.summary(of, metric) * [100, 100, 1]).T.to_dict()
         for method in methods | baselines:
             row, mine = table.setdefault((methods | baselines)[method], {}), ours.get(method)
-            said = "{:.1f} ± {:.1f}".format(*paper[metric][method]) if method in methods else ""
-            row[title, "paper"] = said
+            row[title, "paper"] = paper[metric].get(method, "").replace("±", " ± ")
             text = "{mean:.1f} ± {sd:.1f} ({n:.0f})".format(**mine) if mine else "not run"
             row[title, "ours"] = text.replace(" ± nan", "")
     display(Markdown(f"Preset **{name}**"), pd.DataFrame(table).T)
@@ -198,11 +201,11 @@ rows = {}
 for metric, title in titles.items():
     ours = records.summary(strongest, metric)
     for method in methods:
-        rows.setdefault(methods[method], {})[title, "paper"] = "{:.1f} ± {:.1f}".format(
-            *paper[metric][method]
-        )
-        value = f"{100 * ours['mean'][method]:.1f}" if method in ours.index else "not run"
-        rows[methods[method]][title, "ours"] = value
+        row = rows.setdefault(methods[method], {})
+        row[title, "paper"] = paper[metric][method].replace("±", " ± ")
+        row[title, "ours"] = "not run"
+        if method in ours.index:
+            row[title, "ours"] = f"{100 * ours['mean'][method]:.1f}"
 display(Markdown(f"kBET, %; ours with preset **{there[-1]}**" if there else "No records yet"))
 pd.DataFrame(rows).T
 
@@ -214,7 +217,7 @@ pd.DataFrame(rows).T
 # %% [markdown]
 # ## Verdicts, by rule
 #
-# Each claim compares two methods in one metric, in the same fold and seed ({eq}`eq-verdict`).
+# Each claim compares two methods in one metric, in the same fold and seed, by {eq}`eq-verdict`.
 
 # %%
 claims = [
@@ -231,7 +234,7 @@ claims = [
 told = {}
 for name in there or wanted[:1]:
     judged = records.verdict(claims, found[found["preset"] == name])
-    said = [paper[c.metric][c.better][0] - paper[c.metric][c.worse][0] for c in claims]
+    said = [paper_mean[c.metric][c.better] - paper_mean[c.metric][c.worse] for c in claims]
     judged.insert(2, "paper", [f"{gain:+.1f}" for gain in said])
     ours = 100 * judged[["difference", "low", "high"]]
     judged["ours (95 %)"] = [
@@ -242,7 +245,10 @@ for name in there or wanted[:1]:
     ]
     told[name] = judged["verdict"].tolist()
     shown = judged[["claim", "metric", "paper", "ours (95 %)", "pairs", "verdict"]]
-    display(Markdown(f"Preset **{name}**, differences in points"), shown.set_index("claim"))
+    display(
+        Markdown(f"Preset **{name}**, differences in points"),
+        shown.set_index("claim").rename_axis(None),
+    )
 
 # %%
 words = ("reproduced", "partly", "not", "not run")

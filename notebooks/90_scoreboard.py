@@ -31,7 +31,7 @@
 #
 # **You need** nothing; {doc}`23_cdcl_results` has the details of CDCL.
 #
-# **The key equation** is the interval {eq}`eq-verdict`: *reproduced* if it lies above zero, *partly* if
+# **The key equation** is the interval of {doc}`23_cdcl_results`: *reproduced* if it lies above zero, *partly* if
 # its middle does, *not* otherwise, *not run* if there is nothing to compare.
 
 # %% [markdown]
@@ -166,7 +166,7 @@ table = pd.DataFrame(
     }
 )
 for paper in papers:
-    part = table[table["paper"] == paper].drop(columns="paper").set_index("claim")
+    part = table[table["paper"] == paper].drop(columns="paper").set_index("claim").rename_axis(None)
     display(Markdown(f"### {paper}"), part)
 
 # %%
@@ -174,7 +174,8 @@ words = ["reproduced", "partly", "not", "not run"]
 assert len(table) == len(cdcl) + len(crossmodal) + len(qc)
 assert table["verdict"].isin(words).all()
 assert ((table["pairs"] == 0) == (table["verdict"] == "not run")).all()
-pd.crosstab(table["paper"], table["verdict"]).reindex(index=papers, columns=words, fill_value=0)
+counted = pd.crosstab(table["paper"], table["verdict"])
+counted.reindex(index=papers, columns=words, fill_value=0).rename_axis(index=None, columns=None)
 
 # %% [markdown]
 # **Read this as.** Four words, by one rule, whoever likes the outcome. *not run* is by far the most
@@ -196,7 +197,7 @@ floor = [
 floor = records.verdict(floor, found[found["experiment"] == "cdcl"])
 floor["difference"] = (100 * floor["difference"]).map("{:+.1f} points".format)
 floor.loc[floor["pairs"] == 0, "difference"] = ""
-floor[["claim", "difference", "pairs", "verdict"]].set_index("claim")
+floor[["claim", "difference", "pairs", "verdict"]].set_index("claim").rename_axis(None)
 
 # %% [markdown]
 # ## What we learned
