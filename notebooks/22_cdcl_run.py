@@ -31,7 +31,7 @@
 #
 # - to run one method from images to a record, with every setting in sight;
 # - to read a training curve beside the loss of a network that has learned nothing;
-# - to judge features on unseen batches, beside chance, two baselines and a null;
+# - to judge features on unseen batches, beside chance, a baseline and a null;
 # - to do the same with a screen of your own.
 #
 # **You need** {doc}`00_tour`; {doc}`20_cdcl_idea` for what is trained.
@@ -196,10 +196,9 @@ if znorm == "controls":
 else:
     zn = postprocess.zscore_by_all(z, batch)
 unseen = (table["split"] != "train").to_numpy()
-if len(set(batch[unseen])) < 2:
-    print("One unseen batch only: the map shows all batches.")
-    unseen[:] = True
-shown = unseen & ~is_control
+several = len(set(batch[unseen])) > 1
+print("The map shows", "the unseen batches." if several else "all batches: only one is unseen.")
+shown = (unseen | (not several)) & ~is_control
 shown[np.random.default_rng(seed).permutation(np.flatnonzero(shown))[3000:]] = False
 
 # %%
