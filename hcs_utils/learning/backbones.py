@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import timm
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
@@ -38,7 +37,7 @@ def encoder(name: str, channels: tuple[str, ...], weights: str | None = None) ->
         _load(model, name, tuple(channels), Path(weights))
     model.channels = tuple(channels)
     model.num_features = getattr(model, "head_hidden_size", model.num_features)  # what comes out
-    return model.to(memory_format=torch.channels_last)
+    return model
 
 
 def _load(model: nn.Module, name: str, channels: tuple[str, ...], path: Path) -> None:
