@@ -1,6 +1,10 @@
 """Learning from high-content screens past batch effects: data, learning, evaluation."""
 
+import warnings
 from importlib.metadata import PackageNotFoundError, version
+
+# timm and umap look for notebook widgets that nothing here needs
+warnings.filterwarnings("ignore", "IProgress not found")
 
 try:
     __version__ = version("hcs-utils")

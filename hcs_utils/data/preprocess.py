@@ -1,5 +1,6 @@
 """From a manifest and image files to a store: one pass, resumable, byte for byte the same."""
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -7,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import track
+from tqdm import tqdm
 
 from hcs_utils import files
 from hcs_utils.data import store
@@ -232,9 +232,9 @@ def _fill(part: Path, job: _Job, plan: dict, progress: bool) -> Report:
 
 
 def _tracked(rows: Iterable[int], progress: bool) -> Iterable[int]:
-    console = Console(stderr=True)
-    shown = progress and (console.is_terminal or console.is_jupyter)
-    return track(rows, "Preprocessing", console=console, transient=True) if shown else rows
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    shown = progress and watched
+    return tqdm(rows, "Preprocessing", unit="site", leave=False, disable=not shown)
 
 
 def _finish(part: Path, path: Path, job: _Job, plan: dict, report: Report) -> None:
