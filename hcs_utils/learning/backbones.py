@@ -7,7 +7,7 @@ import timm
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
-from torch import nn
+from torch import Tensor, nn
 
 from hcs_utils.errors import InputError
 
@@ -70,7 +70,22 @@ def _repvgg(widths: tuple[int, ...], in_channels: int) -> nn.Module:
     first, *rest = widths
     blocks = tuple(ByoBlockCfg("rep", d=1, c=c, s=2, gs=0, br=1.0) for c in rest)
     config = ByoModelCfg(blocks=blocks, stem_type="rep", stem_chs=first)
-    return ByobNet(config, num_classes=0, in_chans=in_channels)
+    model = ByobNet(config, num_classes=0, in_chans=in_channels)
+    conv = _EverySecond(in_channels, first, 1, bias=False, device="meta")
+    conv.weight = model.stem.conv_1x1.conv.weight
+    model.stem.conv_1x1.conv = conv
+    return model
+
+
+class _EverySecond(nn.Conv2d):
+    """A 1×1 convolution of stride 2, as one of stride 1 on every second pixel: the same numbers.
+
+    On a CPU oneDNN's backward of the former, for few channels stored last, writes past its
+    memory: it crashes, hangs or gives wrong gradients (uxlfoundation/oneDNN#6035).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x[:, :, ::2, ::2], self.weight)
 
 
 def _from_timm(name, count, pretrained, options):

@@ -30,6 +30,33 @@ def test_any_number_of_named_channels(name, channels):
     assert not torch.allclose(model(blank), features)
 
 
+@pytest.mark.parametrize("size", [16, 17, 80])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_the_first_1x1_convolution_is_that_of_stride_2(channels, size):
+    """Values and gradients, without the call that writes past its memory (oneDNN issue 6035)."""
+    conv = encoder("tiny", FIVE[:channels]).stem.conv_1x1.conv
+    images = torch.randn(8, channels, size, size)
+    slow = torch.nn.Conv2d(channels, 16, 1, stride=2, bias=False)
+    slow.weight.data.copy_(conv.weight.data)
+    with torch.backends.mkldnn.flags(enabled=False):
+        expected = slow(images)
+        expected.square().sum().backward()
+    got = conv(images.contiguous(memory_format=torch.channels_last))
+    got.square().sum().backward()
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(conv.weight.grad, slow.weight.grad, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["tiny", "small"])
+def test_no_other_convolution_strides_over_few_channels(name):
+    few = [
+        m
+        for m in encoder(name, FIVE).modules()
+        if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1, 1) and m.in_channels < 16
+    ]
+    assert [m.stride for m in few] == [(1, 1)]
+
+
 def test_small_encoders_take_fields_of_any_size():
     model = encoder("tiny", FIVE).eval()
     for size in (28, 40, 96):
