@@ -125,6 +125,7 @@ def test_data_root_follows_the_environment_then_the_checkout(tmp_path, monkeypat
 def test_a_foreign_project_is_no_checkout(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HCS_DATA")  # the tests' own
     monkeypatch.setattr(files, "__file__", str(tmp_path / "site-packages" / "files.py"))
     assert files.checkout() is None
     assert files.data_root() == tmp_path / "data"
