@@ -13,7 +13,7 @@ import torch
 from lightly.utils.scheduler import cosine_schedule
 from lightning_fabric import Fabric
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from tqdm import tqdm
 
@@ -182,10 +182,8 @@ def _save(run, method, optimizer, step, log, seconds):
             f"optimizer.{index}.{k}": torch.as_tensor(v).contiguous() for k, v in state.items()
         }
     tensors = {k: v.detach().cpu().clone() for k, v in tensors.items()}
-    with replacing(run / "resume.safetensors") as part:
-        save_file(tensors, part, metadata={
-            "step": str(step), "log": json.dumps(log), "seconds": f"{seconds:.2f}",
-        })  # fmt: skip
+    about = {"step": str(step), "log": json.dumps(log), "seconds": f"{seconds:.2f}"}
+    _write(run / "resume.safetensors", tensors, about)
 
 
 def _resume(run, method, optimizer) -> tuple[int, list, float]:
@@ -219,8 +217,14 @@ def _finish(run, method, log, seconds):
         pd.DataFrame(log).to_csv(part, index=False)
     weights = {k: v.detach().cpu().contiguous() for k, v in method.encoder.state_dict().items()}
     channels = json.dumps(list(getattr(method.encoder, "channels", ())))
-    with replacing(run / "model.safetensors") as part:
-        save_file(weights, part, metadata={"channels": channels, "seconds": f"{seconds:.1f}"})
+    about = {"channels": channels, "seconds": f"{seconds:.1f}"}
+    _write(run / "model.safetensors", weights, about)
+
+
+def _write(path, tensors, about):
+    """Not ``save_file``, whose error for a full disk is no OSError and tells nobody what to do."""
+    with replacing(path) as part:
+        part.write_bytes(save(tensors, about))
 
 
 def seconds(run: Path | str) -> float:

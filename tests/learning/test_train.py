@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from hcs_utils.errors import InputError
 from hcs_utils.learning import train
@@ -297,6 +297,27 @@ def test_as_many_images_of_another_fold_are_another_run(tmp_path):
         fit(cdcl(), stream(rows=range(12, 24)), config(), tmp_path, progress=False)
 
 
+@pytest.fixture
+def full_disk(tmp_path):
+    """A real file system of 100 KiB: a checkpoint of the tiny encoder needs several times that."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system can be mounted by root only, where the system allows it")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_one_message_and_no_half_checkpoint(full_disk):
+    with pytest.raises(InputError, match=r"resume\.safetensors: no space is left on the disk"):
+        trained(cdcl(), full_disk / "run")
+    assert os.listdir(full_disk / "run") == ["run.json"]
+    remount = ["mount", "-o", "remount,size=50m", str(full_disk)]
+    subprocess.run(remount, check=True)
+    assert trained(cdcl(), full_disk / "run")[-1]["step"] == 30
+
+
 def test_how_often_to_save_may_change_between_restarts(tmp_path):
     trained(cdcl(), tmp_path, checkpoint_every=10)
     assert trained(cdcl(), tmp_path, checkpoint_every=15)[-1]["step"] == 30
@@ -308,7 +329,7 @@ def test_a_damaged_checkpoint_is_named_and_no_pickle_is_opened(tmp_path, damage,
     path = tmp_path / "resume.safetensors"
     whole = path.read_bytes()
     if damage == "no step":
-        train.save_file(load_file(path), path)
+        save_file(load_file(path), path)
     else:
         broken = {"cut": whole[:-100], "zeros": b"\0" * 2000, "pickle": pickle.dumps({"a": 1})}
         path.write_bytes(broken[damage])
