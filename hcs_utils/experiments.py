@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ import torch
 from hcs_utils import files, records
 from hcs_utils.data import manifest as manifests
 from hcs_utils.data import preprocess, splits
-from hcs_utils.data.screens import own, simulated
-from hcs_utils.data.store import Store, open_store
 from hcs_utils.errors import InputError
 from hcs_utils.evaluation import leaks, metrics, postprocess
 from hcs_utils.learning import train
@@ -27,12 +24,12 @@ from hcs_utils.learning.embed import as_table, embed, features
 from hcs_utils.learning.methods.cdcl import CDCL, CDCLConfig, off_diagonal_for
 from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch
 from hcs_utils.learning.methods.supervised import Supervised
-from hcs_utils.learning.minibatches import Minibatches, Stored
+from hcs_utils.learning.minibatches import Minibatches
 from hcs_utils.learning.views import Normaliser, ViewsConfig
+from hcs_utils.prepare import Screen, one_of, prepare
 
 TRAINED = ("supervised", "dino", "dino_cb", "cdcl")
 METHODS = (*TRAINED, "random", "intensity")  # the last two are the baselines
-_IN_MEMORY_GIB = 4
 
 
 @dataclass(frozen=True)
@@ -63,33 +60,13 @@ class Settings:
             if type(value) is not kind and not (kind is float and type(value) is int):
                 noun = {int: "a whole number", float: "a number", str: "a word"}[kind]
                 raise InputError(f"{field.name} is {value!r}; it must be {noun}.")
-        _one_of("method", self.method, METHODS)
-        _one_of("form", self.form, ("paper", "released"))
-        _one_of("image_norm", self.image_norm, ("controls", "all"))
-        _one_of("znorm", self.znorm, ("controls", "all"))
+        one_of("method", self.method, METHODS)
+        one_of("form", self.form, ("paper", "released"))
+        one_of("image_norm", self.image_norm, ("controls", "all"))
+        one_of("znorm", self.znorm, ("controls", "all"))
         for name in ("epochs", "minibatch", "learning_rate", "head_width", "kbet_fraction"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
-
-
-@dataclass
-class Screen:
-    """A screen on this disk, ready to be learned from; rows of the table follow the store."""
-
-    name: str
-    root: Path
-    table: pd.DataFrame
-    store: Store
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        return self.store.channels
-
-    def images(self):
-        """All images in memory as uint8 [n c y x], or a reader that is indexed the same way."""
-        if np.prod(self.store.shape) <= _IN_MEMORY_GIB * 2**30:
-            return torch.from_numpy(self.store.read(np.arange(len(self.store))))
-        return Stored(self.store)
 
 
 @dataclass
@@ -102,37 +79,6 @@ class Result:
     metrics: dict[str, tuple[float, float, float] | float]
     table: pd.DataFrame  # the manifest with the column ``split``
     seconds: float
-
-
-def prepare(
-    screen: str = "simulated", size: str = "quick", image_px: int = 0, progress: bool = False
-) -> Screen:
-    """Bring a screen to the store: draw it (``simulated``) or read a ``screen.yaml`` of your own.
-
-    What is there already is used; what was interrupted goes on. ``image_px`` is the side of the
-    stored squares, 0 for the files' own size.
-    """
-    if screen == "simulated":
-        _one_of("size", size, simulated.SIZES)
-        name, root = f"simulated-{size}", files.data_root() / "simulated" / size
-        simulated.draw(root, simulated.SIZES[size], progress=progress)
-        table, um = simulated.manifest(root), simulated.PIXEL_SIZE_UM
-        state = (root / "simulated.json").read_text()
-    elif str(screen).endswith((".yaml", ".yml")):
-        table = own.from_yaml(screen)
-        name = re.sub(r"[^\w.-]+", "-", table.attrs["screen"]).strip("-.") or "own"
-        root, um, state = Path(table.attrs["root"]), table.attrs.get("pixel_size_um"), ""
-    else:
-        raise InputError(f"screen is {screen!r}; give 'simulated' or the path of a screen.yaml.")
-    px = image_px or None
-    key = files.sha256(f"{root.resolve()} {state}".encode())[:8]
-    path = files.data_root() / "stores" / f"{name}-{key}-{px or 'full'}.zarr"
-    preprocess.preprocess(
-        table, root, path, size=px, low=0.5, high=99.8, pixel_size_um=um, progress=progress
-    )
-    store = open_store(path)
-    table = table.set_index("site_id").loc[list(store.site_ids)].reset_index()
-    return Screen(name, Path(root), table, store)
 
 
 def split(table: pd.DataFrame, fold: int, folds: int) -> pd.Series:
@@ -285,9 +231,3 @@ def _device(network: torch.nn.Module | None = None) -> str:
     if network is not None and next(network.parameters()).is_cuda:
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
-
-
-def _one_of(name: str, value, known) -> None:
-    if value not in known:
-        near = manifests.nearest(str(value), list(known))
-        raise InputError(f"Unknown {name} {value!r}{near}; there are: {', '.join(known)}.")

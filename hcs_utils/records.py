@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -176,6 +177,53 @@ def _t_interval(values: np.ndarray, level: float) -> tuple[float, float, float]:
     return mean, mean - float(reach), mean + float(reach)
 
 
+def save_benchmark(
+    name: str,
+    *,
+    ratio: float,
+    goal: float,
+    reference: str,
+    unit: str = "times as fast",
+    measured: Mapping | None = None,
+    root: str | Path | None = None,
+) -> dict:
+    """Write one row of `bench.json`, in place of the row of that name, and give it back.
+
+    `ratio` is ours against `reference` in one run, in `unit`; at least `goal` meets it. With a
+    `unit` that begins with "at most", a `ratio` of at most `goal` does. `measured` holds the
+    numbers behind it, each with its unit in its name.
+    """
+    row = {
+        "name": name, "ratio": float(ratio), "goal": float(goal), "unit": unit,
+        "met": bool(ratio <= goal if unit.startswith("at most") else ratio >= goal),
+        "reference": reference, "measured": _plain(measured or {}), "device": device(),
+        "versions": versions(), "git_revision": git_revision(),
+    }  # fmt: skip
+    root = results_root() if root is None else Path(root)
+    with files.locked(root):
+        rows = (files.read_json(root / "bench.json") or {"rows": []})["rows"]
+        rows = sorted([r for r in rows if r["name"] != name] + [row], key=lambda r: r["name"])
+        files.write_json(root / "bench.json", {"rows": rows})
+    return row
+
+
+def load_benchmarks(root: str | Path | None = None) -> pd.DataFrame:
+    """The rows of `bench.json`, as `save_benchmark` wrote them; empty where there is none."""
+    root = results_root() if root is None else Path(root)
+    rows = (files.read_json(root / "bench.json") or {"rows": []})["rows"]
+    columns = ["name", "ratio", "goal", "unit", "met", "reference", "measured", "device"]
+    return pd.DataFrame(rows, columns=[*columns, "versions", "git_revision"])
+
+
+def device() -> str:
+    """The processor of this machine, with its number of cores."""
+    model = platform.processor() or platform.machine()
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+        model = next(iter(re.findall(r"model name\s*: (.+)", text)), model)
+    return f"{model}, {os.cpu_count()} cores"
+
+
 def peak_memory() -> float:
     """Most memory held so far, in MiB: on the GPU where torch used one, else by this process."""
     torch = sys.modules.get("torch")
@@ -199,11 +247,12 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Commit of the checkout, with "+dirty" if tracked files differ; None outside of git."""
+    """Commit of the checkout, with "+dirty" if tracked code differs; None outside of git."""
     root = files.checkout()
     if root is None:
         return None
-    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    code = ["--", "hcs_utils", "notebooks", "workflow", "benchmarks", "pyproject.toml"]
+    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", *code])
     try:
         revision, changes = (
             subprocess.run(

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +202,25 @@ def test_claim_on_a_metric_that_no_record_has_is_not_run():
     claim = Claim("c", "grit", "cdcl", "dino")
     assert verdict([claim], table(cdcl=[1.0], dino=[0.5]))["verdict"].item() == "not run"
     assert verdict([claim], load_records("nowhere"))["verdict"].item() == "not run"
+
+
+# Rows of benchmarks
+
+
+def test_a_benchmark_row_is_replaced_by_name_and_says_whether_its_goal_is_met(tmp_path):
+    save = partial(records.save_benchmark, reference="the slow way", root=tmp_path)
+    assert not save("reads", ratio=4.9, goal=5)["met"]
+    assert save("drawing", ratio=7.0, goal=5, measured={"fields_per_sec": np.float32(3)})["met"]
+    assert save("reads", ratio=5, goal=5)["met"]
+    assert save("memory", ratio=3.5, goal=4, unit="at most, GiB")["met"]
+    assert not save("seconds", ratio=31, goal=30, unit="at most, s")["met"]
+    table = records.load_benchmarks(tmp_path)
+    assert table["name"].tolist() == ["drawing", "memory", "reads", "seconds"]
+    assert table.set_index("name").loc["reads", "ratio"] == 5
+    assert table["measured"][0] == {"fields_per_sec": 3.0}
+    assert table["device"].str.contains("core").all()
+
+
+def test_no_benchmarks_are_an_empty_table(tmp_path):
+    table = records.load_benchmarks(tmp_path)
+    assert table.empty and "ratio" in table

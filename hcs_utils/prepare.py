@@ -1,0 +1,76 @@
+"""A screen brought to this disk and ready to be learned from: manifest and store."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hcs_utils import files
+from hcs_utils.data import manifest as manifests
+from hcs_utils.data import preprocess
+from hcs_utils.data.screens import own, simulated
+from hcs_utils.data.store import Store, open_store
+from hcs_utils.errors import InputError
+from hcs_utils.learning.minibatches import Stored
+
+_IN_MEMORY_GIB = 4
+
+
+@dataclass
+class Screen:
+    """A screen on this disk, ready to be learned from; rows of the table follow the store."""
+
+    name: str
+    root: Path
+    table: pd.DataFrame
+    store: Store
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self.store.channels
+
+    def images(self):
+        """All images in memory as uint8 [n c y x], or a reader that is indexed the same way."""
+        if np.prod(self.store.shape) <= _IN_MEMORY_GIB * 2**30:
+            return torch.from_numpy(self.store.read(np.arange(len(self.store))))
+        return Stored(self.store)
+
+
+def prepare(
+    screen: str = "simulated", size: str = "quick", image_px: int = 0, progress: bool = False
+) -> Screen:
+    """Bring a screen to the store: draw it (``simulated``) or read a ``screen.yaml`` of your own.
+
+    What is there already is used; what was interrupted goes on. ``image_px`` is the side of the
+    stored squares, 0 for the files' own size.
+    """
+    if screen == "simulated":
+        one_of("size", size, simulated.SIZES)
+        name, root = f"simulated-{size}", files.data_root() / "simulated" / size
+        simulated.draw(root, simulated.SIZES[size], progress=progress)
+        table, um = simulated.manifest(root), simulated.PIXEL_SIZE_UM
+        state = (root / "simulated.json").read_text()
+    elif str(screen).endswith((".yaml", ".yml")):
+        table = own.from_yaml(screen)
+        name = re.sub(r"[^\w.-]+", "-", table.attrs["screen"]).strip("-.") or "own"
+        root, um, state = Path(table.attrs["root"]), table.attrs.get("pixel_size_um"), ""
+    else:
+        raise InputError(f"screen is {screen!r}; give 'simulated' or the path of a screen.yaml.")
+    px = image_px or None
+    key = files.sha256(f"{root.resolve()} {state}".encode())[:8]
+    path = files.data_root() / "stores" / f"{name}-{key}-{px or 'full'}.zarr"
+    preprocess.preprocess(
+        table, root, path, size=px, low=0.5, high=99.8, pixel_size_um=um, progress=progress
+    )
+    store = open_store(path)
+    table = table.set_index("site_id").loc[list(store.site_ids)].reset_index()
+    return Screen(name, Path(root), table, store)
+
+
+def one_of(name: str, value, known) -> None:
+    if value not in known:
+        near = manifests.nearest(str(value), list(known))
+        raise InputError(f"Unknown {name} {value!r}{near}; there are: {', '.join(known)}.")
