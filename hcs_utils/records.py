@@ -180,8 +180,8 @@ def _t_interval(values: np.ndarray, level: float) -> tuple[float, float, float]:
 def save_benchmark(
     name: str,
     *,
-    ratio: float,
-    goal: float,
+    ratio: float | int,
+    goal: float | int,
     reference: str,
     unit: str = "times as fast",
     measured: Mapping | None = None,
