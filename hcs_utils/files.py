@@ -164,3 +164,11 @@ def data_root() -> Path:
     if os.environ.get("HCS_DATA"):
         return Path(os.environ["HCS_DATA"]).expanduser()
     return (checkout() or Path.cwd()) / "data"
+
+
+def shared_data(name: str) -> Path | None:
+    """A folder of real data for trials, in `$HCS_SHARED` or `../shared/data`; None where absent."""
+    home = checkout()
+    root = os.environ.get("HCS_SHARED") or (home and home.parent / "shared" / "data")
+    folder = Path(root) / name if root else None
+    return folder if folder is not None and folder.is_dir() else None
