@@ -18,10 +18,12 @@ from hcs_utils.errors import InputError
 
 Level = float | int | np.ndarray  # a grey level, or one for each channel
 _JPEG_END = b"\xff\xd9"
+_JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # a bare stream, a container
+_CACHED_PIXELS = 1 << 16  # of a plane; beyond, plane after plane is three times as fast
 
 
 def read_plane(root: str | Path, relpath: str) -> np.ndarray:
-    """One plane [y x], uint8 or uint16, of a TIFF, PNG, JPEG or NumPy file inside `root`.
+    """One plane [y x], uint8 or uint16, of a TIFF, PNG, JPEG, JPEG-XL or NumPy file inside `root`.
 
     `name.png#k` is plane k, from 0, of a file with several: of the last axis when that is at most
     four long (RGB), else of the first (a stack). The format is told by content, not by suffix.
@@ -93,9 +95,13 @@ def _decode(content: bytes) -> np.ndarray:
         if _JPEG_END not in content[-64:]:  # the decoder would fill the rest with grey
             raise InputError("is truncated (no end mark). Copy it again.")
         return imagecodecs.jpeg_decode(content)
+    if content.startswith(_JXL_STARTS):
+        if not imagecodecs.JPEGXL.available:
+            raise InputError("is JPEG-XL, which this imagecodecs cannot read. Install its wheel.")
+        return imagecodecs.jpegxl_decode(content)
     if content.startswith(b"\x93NUMPY"):
         return np.load(io.BytesIO(content), allow_pickle=False)
-    raise InputError("is no TIFF, PNG, JPEG or NumPy file. Convert it to one of these.")
+    raise InputError("is no TIFF, PNG, JPEG, JPEG-XL or NumPy file. Convert it to one of these.")
 
 
 def _plane(image: np.ndarray, relpath: str, plane: int | None) -> np.ndarray:
@@ -134,9 +140,39 @@ def map_threads(function: Callable, items: Iterable, ahead: int) -> Iterator:
             yield waiting.popleft().result()
 
 
+def percentiles(
+    image: np.ndarray, low: float | int, high: float | int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two percentiles, 0 … 100, of the pixels of each plane of an image [c y x] or [y x]: two [c].
+
+    Exact: those of `np.percentile(method="linear")`. Grey levels of 8 or 16 bit are counted, which
+    is eight times as fast as ordering them; others are ordered.
+    """
+    if not 0 <= low <= high <= 100:
+        raise InputError(f"Percentiles must satisfy 0 ≤ low ≤ high ≤ 100, not {low} and {high}.")
+    planes = image.reshape(-1, image.shape[-2] * image.shape[-1])
+    if image.dtype in (np.uint8, np.uint16):
+        found = np.array([_by_counting(plane, np.array([low, high]) / 100) for plane in planes]).T
+    else:
+        found = np.percentile(planes, [low, high], axis=1)
+    return found[0], found[1]
+
+
+def _by_counting(plane: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    ranks = np.cumsum(np.bincount(plane))
+    at = quantiles * (plane.size - 1)
+    before = np.floor(at).astype(np.int64)
+    after = np.minimum(before + 1, plane.size - 1)
+    lower, upper = np.searchsorted(ranks, [before, after], side="right")
+    return lower + (upper - lower) * (at - before)
+
+
 def to_uint8(image: np.ndarray, low: float | int = 1, high: float | int = 99) -> np.ndarray:
-    """Rescale one plane so that its `low` and `high` percentiles become 0 and 255."""
-    return rescale(image, *np.percentile(image, [low, high]))
+    """Rescale each plane so that its own `low` and `high` percentiles become 0 and 255."""
+    low_values, high_values = percentiles(image, low, high)
+    if image.ndim == 2:
+        return rescale(image, low_values[0], high_values[0])
+    return rescale(image, low_values[:, None, None], high_values[:, None, None])
 
 
 def rescale(image: np.ndarray, low_value: Level, high_value: Level) -> np.ndarray:
@@ -147,7 +183,15 @@ def rescale(image: np.ndarray, low_value: Level, high_value: Level) -> np.ndarra
     """
     low_value = np.asarray(low_value, np.float32)
     span = np.maximum(np.asarray(high_value, np.float32) - low_value, np.float32(1e-6))
-    scaled = (image.astype(np.float32) - low_value) * (np.float32(255) / span)
+    factor = np.asarray(np.float32(255) / span)
+    if image.ndim == 2 or image[0].size < _CACHED_PIXELS:
+        return _scale(image, low_value, factor)
+    levels = (np.broadcast_to(value, (len(image), 1, 1)) for value in (low_value, factor))
+    return np.stack([_scale(*parts) for parts in zip(image, *levels, strict=True)])
+
+
+def _scale(image: np.ndarray, low_value: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    scaled = (image.astype(np.float32) - low_value) * factor
     return np.rint(np.clip(scaled, 0, 255, out=scaled)).astype(np.uint8)
 
 
