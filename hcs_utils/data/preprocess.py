@@ -1,7 +1,7 @@
 """From a manifest and image files to a store: one pass, resumable, byte for byte the same."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,11 @@ from tqdm import tqdm
 
 from hcs_utils import files
 from hcs_utils.data import store
-from hcs_utils.data.images import center_crop, map_threads, read_site, rescale, resize
+from hcs_utils.data.images import map_threads
 from hcs_utils.data.manifest import PATH, channels, digest, validate
+from hcs_utils.data.sites import Sites, attempt, moments
 from hcs_utils.errors import InputError
 
-_SAMPLE_SITES = 200  # sites that set the grey levels of a screen or a plate
-_SAMPLE_PIXELS = 10_000  # pixels of each of their planes
 _AHEAD_BYTES = 64 << 20  # images decoded while others are written
 
 
@@ -28,34 +27,6 @@ class Report:
     done: int
     skipped: int  # already there, from an earlier call
     failed: list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """All that a worker needs to read a site; nothing in it changes during the pass."""
-
-    root: Path
-    site_ids: list[str]
-    plates: list[str]
-    paths: list[tuple[str, ...]]
-    channels: tuple[str, ...]
-    parameters: dict
-
-    def read(self, row: int) -> np.ndarray:
-        """One site [c y x], cut to the central square if it is to be resized."""
-        path = dict(zip((PATH + name for name in self.channels), self.paths[row], strict=True))
-        image = read_site(self.root, path, self.channels)
-        square = self.parameters["size"] is not None
-        return center_crop(image, min(image.shape[1:])) if square else image
-
-    def image(self, row: int) -> np.ndarray:
-        """One site [c y x] in its final size, still in the grey levels of its files."""
-        size = self.parameters["size"]
-        return self.read(row) if size is None else resize(self.read(row), size)
-
-    def groups(self) -> list[str]:
-        """For each row, the name of the grey levels that it is scaled with."""
-        return self.plates if self.parameters["scale"] == "plate" else ["all"] * len(self.plates)
 
 
 def preprocess(
@@ -86,26 +57,39 @@ def preprocess(
     """
     parameters = _parameters(size, scale, low, high, pixel_size_um)
     frame = validate(manifest).sort_values(["plate", "well", "site", "site_id"])
-    names, store_path = channels(frame), Path(store_path)
+    store_path = Path(store_path)
     if not Path(root).is_dir():
         raise InputError(f"There is no folder {root} to read images from. Mend the screen's root.")
     store.refuse_foreign(store_path)
-    paths = list(zip(*(frame[PATH + name].tolist() for name in names), strict=True))
-    ids, plates = frame["site_id"].tolist(), frame["plate"].tolist()
-    job = _Job(Path(root), ids, plates, paths, names, parameters)
+    job = sites_of(
+        frame, root, size=parameters["size"] or 0, low=parameters["low"], high=parameters["high"]
+    )
+    groups = frame["plate"].tolist() if scale == "plate" else ["all"] * len(frame)
     asked = {"manifest_sha256": digest(frame), "parameters": parameters}
     part = store_path.with_name(store_path.name + ".part")
     with files.storage_errors(store_path), files.locked(part):
         try:
             if (report := _finished(store_path, job, asked)) is None:
-                plan = _plan(part, job, asked)
-                report = _fill(part, job, plan, progress)
+                plan = _plan(part, job, groups, asked)
+                report = _fill(part, job, groups, plan, progress)
                 _finish(part, store_path, job, plan, report)
             files.remove(part)
         finally:
             if not (part / "plan.json").exists():  # nothing there to go on from
                 files.remove(part)
     return report
+
+
+def sites_of(frame: pd.DataFrame, root: str | Path, **how) -> Sites:
+    """The sites of a manifest, row by row; `how` as in `Sites`."""
+    names = channels(frame)
+    paths = list(zip(*(frame[PATH + name].tolist() for name in names), strict=True))
+    return Sites(Path(root), frame["site_id"].tolist(), paths, names, **how)
+
+
+def ahead(shape: Sequence[int]) -> int:
+    """How many images of this shape are decoded while others are written."""
+    return max(8, min(256, _AHEAD_BYTES // int(np.prod(shape))))
 
 
 def _parameters(size: int | None, scale: str, low, high, pixel_size_um) -> dict:
@@ -121,104 +105,68 @@ def _parameters(size: int | None, scale: str, low, high, pixel_size_um) -> dict:
     return {"size": size, **levels, "pixel_size_um": pixel}
 
 
-def _finished(path: Path, job: _Job, asked: dict) -> Report | None:
+def _finished(path: Path, job: Sites, asked: dict) -> Report | None:
     """The report of a store that needs no work: as asked, and its failed sites still fail."""
     there = store.read_attributes(path)
     if there is None or {key: there[key] for key in asked} != asked:
         return None
     failed = [(site, why) for site, why in there["failed"]]
     row = {site: k for k, site in enumerate(job.site_ids)} if failed else {}
-    if any(isinstance(_attempt(job.image, row[site]), np.ndarray) for site, _ in failed):
+    shape = store.open_store(path).shape[1:]
+    images = (attempt(job.image, row[site]) for site, _ in failed)
+    if any(isinstance(image, np.ndarray) and image.shape == shape for image in images):
         return None
     return Report(0, len(there["site_ids"]), failed)
 
 
-def _attempt(function: Callable[[int], np.ndarray], row: int) -> np.ndarray | str:
-    """The image, or the reason why there is none."""
-    try:
-        return function(row)
-    except InputError as error:
-        return str(error)
-
-
-def _plan(part: Path, job: _Job, asked: dict) -> dict:
+def _plan(part: Path, job: Sites, groups: list[str], asked: dict) -> dict:
     """What stays fixed over the pass: image shape and grey levels. Read back when resuming."""
     plan = files.read_json(part / "plan.json")
     if plan is not None and plan["asked"] == asked:
         return plan
     for old in part.iterdir():  # made with other parameters, or killed before it had a plan
         files.remove(old)
-    first = _first_readable(job)
+    cut = job.shape(job.cut)
     size, pixel = asked["parameters"]["size"], asked["parameters"]["pixel_size_um"]
     plan = {
         "asked": asked,
-        "shape": [len(job.channels), *((size, size) if size else first.shape[1:])],
-        "pixel_size_um": pixel * first.shape[2] / size if size and pixel else pixel,
-        "levels": _levels(job) if asked["parameters"]["scale"] != "image" else {},
+        "shape": [len(job.channels), *((size, size) if size else cut[1:])],
+        "pixel_size_um": pixel * cut[2] / size if size and pixel else pixel,
+        "levels": _levels(job, groups) if asked["parameters"]["scale"] != "image" else {},
     }
     store.create(part / "store", len(job.site_ids), tuple(plan["shape"]))
     files.write_json(part / "plan.json", plan)
     return plan
 
 
-def _first_readable(job: _Job) -> np.ndarray:
-    reasons = []
-    for row in range(len(job.site_ids)):
-        image = _attempt(job.read, row)
-        if isinstance(image, np.ndarray):
-            return image
-        reasons += [f"    {job.site_ids[row]}: {image}"] if len(reasons) < 20 else []
-    listed = "\n".join(reasons)
-    raise InputError(f"None of {len(job.site_ids)} sites in {job.root} can be read:\n{listed}")
-
-
-def _levels(job: _Job) -> dict[str, list[list[float]]]:
+def _levels(job: Sites, groups: list[str]) -> dict[str, list[list[float]]]:
     """For each group [low, high], each with one grey level a channel, from a seeded sample."""
-    rows_of = pd.Series(range(len(job.site_ids))).groupby(job.groups()).indices
-    ends = [job.parameters["low"], job.parameters["high"]]
-    levels = {}
-    for group, rows in rows_of.items():
-        sample = []
-        order = np.random.default_rng(0).permutation(rows).tolist()
-        for image in map_threads(lambda row: _attempt(job.image, row), order, ahead=8):
-            if isinstance(image, np.ndarray):
-                pixels = image.reshape(len(image), -1)
-                sample.append(pixels[:, :: pixels.shape[1] // _SAMPLE_PIXELS + 1])
-            if len(sample) == _SAMPLE_SITES:
-                break
-        if sample:
-            levels[group] = np.percentile(np.concatenate(sample, axis=1), ends, axis=1).tolist()
-    return levels
+    rows_of = pd.Series(range(len(groups))).groupby(groups).indices
+    found = {group: job.levels(rows) for group, rows in rows_of.items()}
+    return {group: levels for group, levels in found.items() if levels is not None}
 
 
-def _scaled(job: _Job, plan: dict, group: str, row: int) -> np.ndarray:
+def _scaled(job: Sites, plan: dict, group: str, row: int) -> np.ndarray:
     """One site [c y x] as it enters the store, uint8."""
-    image = job.image(row)
-    if list(image.shape) != plan["shape"]:
-        sizes = ["×".join(map(str, shape[1:])) for shape in (image.shape, plan["shape"])]
-        raise InputError(f"is {sizes[0]} pixels, the others are {sizes[1]}. Give all one size.")
-    if job.parameters["scale"] == "image":
-        ends = [job.parameters["low"], job.parameters["high"]]
-        low, high = np.percentile(image, ends, axis=(1, 2))
-    elif group in plan["levels"]:
-        low, high = np.array(plan["levels"][group])
-    else:
+    levels = plan["levels"].get(group)
+    if levels is None and plan["asked"]["parameters"]["scale"] != "image":
+        job.image(row)  # tells why, if it still cannot be read
         raise InputError("could not be read when its plate's grey levels were taken. Run again.")
-    return rescale(image, low[:, None, None], high[:, None, None])
+    return job.scaled(row, plan["shape"], levels)
 
 
-def _fill(part: Path, job: _Job, plan: dict, progress: bool) -> Report:
+def _fill(part: Path, job: Sites, groups: list[str], plan: dict, progress: bool) -> Report:
     """Write shard after shard; a shard counts once `progress.json` says so."""
     images = store.open_started(part / "store", len(job.site_ids))
     state = files.read_json(part / "progress.json") or {"rows": 0, "written": 0, "failed": []}
     failed = [tuple(pair) for pair in state["failed"]]
     before = written = state["written"]
-    groups, total = job.groups(), len(job.site_ids)
+    total = len(job.site_ids)
     rows = range(state["rows"], total)
-    ahead = max(8, min(256, _AHEAD_BYTES // int(np.prod(plan["shape"]))))
-    scaled = partial(_attempt, lambda row: _scaled(job, plan, groups[row], row))
+    scaled = partial(attempt, lambda row: _scaled(job, plan, groups[row], row))
     block: list[np.ndarray] = []
-    for row, image in zip(_tracked(rows, progress), map_threads(scaled, rows, ahead), strict=True):
+    images_of = map_threads(scaled, rows, ahead(plan["shape"]))
+    for row, image in zip(_tracked(rows, progress), images_of, strict=True):
         if isinstance(image, str):
             failed.append((job.site_ids[row], image))
         else:
@@ -237,7 +185,7 @@ def _tracked(rows: Iterable[int], progress: bool) -> Iterable[int]:
     return tqdm(rows, "Preprocessing", unit="site", leave=False, disable=not shown)
 
 
-def _finish(part: Path, path: Path, job: _Job, plan: dict, report: Report) -> None:
+def _finish(part: Path, path: Path, job: Sites, plan: dict, report: Report) -> None:
     """Name the sites, list the failed ones beside the store, and move it to its place."""
     absent = dict(report.failed)
     store.finish(
@@ -286,9 +234,8 @@ def control_statistics(
         )
     rows = images.rows(chosen["site_id"])
     step = max(1, (16 << 20) // int(np.prod(images.shape[1:])))
-    squares = np.arange(256, dtype=np.uint16) ** 2
     blocks = (images.read(rows[start : start + step]) for start in range(0, len(rows), step))
-    parts = [(block.mean((2, 3)), squares[block].mean((2, 3))) for block in blocks]
+    parts = [moments(block) for block in blocks]
     mean, square = (
         pd.DataFrame(np.concatenate(part), columns=images.channels).groupby(chosen[by].to_numpy())
         for part in zip(*parts, strict=True)

@@ -148,6 +148,17 @@ def test_unreadable_images_are_listed_and_the_rest_is_finished(root, out):
     got = store.open_store(out)
     assert len(got) == 8 and not set(got.site_ids) & set(listed["site_id"])
     assert got.failed == report.failed
+    before = fingerprint(out)
+    assert run(manifest, root, out) == Report(0, 8, report.failed)
+    assert fingerprint(out) == before
+
+
+def test_an_odd_first_image_is_the_one_that_fails(root, out):
+    manifest = screen(root)
+    for name in manifest["path_dna"][:1], manifest["path_er"][:1]:
+        tifffile.imwrite(root / name[0], np.zeros((5, 5), np.uint16))
+    report = run(manifest, root, out)
+    assert report.done == 11 and report.failed[0][0] == "p0w0"
 
 
 def test_mended_images_come_in_with_the_next_call(root, out):
@@ -185,10 +196,10 @@ def test_row_order_of_the_manifest_does_not_change_a_byte(root, out, tmp_path):
 KILLED = """
 import sys, time
 import pandas as pd
-from hcs_utils.data import images, preprocess, store
+from hcs_utils.data import images, preprocess, sites, store
 store._SHARD_SITES = 16
-real = preprocess.read_site
-preprocess.read_site = lambda *a: (time.sleep(float(sys.argv[4])), real(*a))[1]
+real = sites.read_site
+sites.read_site = lambda *a: (time.sleep(float(sys.argv[4])), real(*a))[1]
 preprocess.preprocess(pd.read_pickle(sys.argv[1]), sys.argv[2], sys.argv[3], progress=False)
 """
 
