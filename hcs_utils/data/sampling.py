@@ -27,14 +27,21 @@ def sample_fields(
     return manifest[_rank(manifest, seed) < quota].reset_index(drop=True)
 
 
+def lots(seed: int, *columns: pd.Series) -> np.ndarray:
+    """A 64-bit lot for each row, from the seed and the row's text alone; the same everywhere."""
+    rows = zip(*(column.astype(str).tolist() for column in columns), strict=True)
+    start = hashlib.blake2b(f"{seed}".encode(), digest_size=8)
+    digests = []
+    for row in rows:
+        own = start.copy()
+        own.update("\0".join(("", *row)).encode())
+        digests.append(own.digest())
+    return np.frombuffer(b"".join(digests), "<u8")
+
+
 def _rank(manifest: pd.DataFrame, seed: int) -> np.ndarray:
     """Place of each field's lot among those of its well, from 0."""
-    names = [manifest[name].astype(str) for name in ("plate", "well", "site_id")]
-    digests = [
-        hashlib.blake2b(f"{seed}\0{plate}\0{well}\0{site}".encode(), digest_size=8).digest()
-        for plate, well, site in zip(*names, strict=True)
-    ]
-    lot = np.frombuffer(b"".join(digests), "<u8")
+    lot = lots(seed, manifest["plate"], manifest["well"], manifest["site_id"])
     group = manifest.groupby(_WELL, sort=False).ngroup().to_numpy()
     order = np.lexsort((lot, group))
     ordered = group[order]
