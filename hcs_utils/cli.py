@@ -72,6 +72,78 @@ def preprocess(
         typer.secho(f"{len(report.failed)} sites left out:\n{shown}{more}", fg="yellow", err=True)
 
 
+_WHAT, _WHERE = "What", "From where, to where"
+Names = Annotated[
+    list[str] | None, typer.Option(help="A,B or the option twice.", rich_help_panel=_WHAT)
+]
+Exact = Annotated[
+    list[str] | None, typer.Option(help="A name; repeat the option.", rich_help_panel=_WHAT)
+]
+
+
+def _where(help: str):
+    return typer.Option(help=help, rich_help_panel=_WHERE)
+
+
+@app.command()
+def fetch(
+    screen: Annotated[
+        str, typer.Argument(help="jump, cpg0004, rxrx1, bbbc021, bbbc022; a manifest; screen.yaml.")
+    ],
+    batches: Names = None,
+    plates: Names = None,
+    wells: Names = None,
+    sites: Names = None,
+    channels: Names = None,
+    sources: Names = None,
+    treatments: Exact = None,
+    compounds: Exact = None,
+    root: Annotated[
+        Path | None, _where("The screen's folder; else data/SCREEN or the manifest's.")
+    ] = None,
+    base: Annotated[str | None, _where("https://… or s3://bucket/prefix that holds it.")] = None,
+    endpoint: Annotated[str | None, _where("An S3 store other than Amazon's.")] = None,
+    checksums: Annotated[
+        Path | None, _where("A list as sha256sum or md5sum write it, to hold files to.")
+    ] = None,
+    manifest: Annotated[Path | None, _where("File for the manifest of what was chosen.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Files at a time.")] = 8,
+    retries: Annotated[
+        int, typer.Option(min=0, max=100, help="Tries again of a file that comes no further.")
+    ] = 6,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte.")] = 60.0,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash the files that are here already, too.")
+    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be fetched; stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch without asking.")] = False,
+    drop_archives: Annotated[
+        bool, typer.Option("--drop-archives", help="Delete each zip once it is unpacked.")
+    ] = False,
+) -> None:
+    """Fetch a screen, or any part of it, over HTTPS or from a public S3 bucket.
+
+    Files and bytes are stated first, then asked about. Stopped or killed, the same command goes
+    on. A file has its name only when it is whole and verified. Exit code 1: some files failed.
+    """
+    from hcs_utils import fetching
+    from hcs_utils.data.download import Options
+
+    names = dict(batches=batches, plates=plates, wells=wells, sites=sites, sources=sources)
+    choice = {key: _words(value) for key, value in names.items()}
+    wish = fetching.Wish(
+        root, base, choice | {"treatments": treatments, "compounds": compounds}, _words(channels),
+        Options(workers, retries, timeout, endpoint=endpoint, verify=verify),
+        yes, plan, manifest, drop_archives, checksums,
+    )  # fmt: skip
+    raise typer.Exit(fetching.command(screen, wish))
+
+
+def _words(values: list[str] | None) -> list[str] | None:
+    words = [word.strip() for value in values or [] for word in value.split(",")]
+    return [word for word in words if word] or None
+
+
 @app.command()
 def simulate(
     size: Annotated[str, typer.Argument(help="smoke, quick, standard or full.")],

@@ -26,9 +26,12 @@ def unpack(
     archive: str | Path,
     root: str | Path,
     wanted: Callable[[str], bool] | None = None,
+    strip: str = "",
     progress: bool = False,
 ) -> Report:
-    """Unpack the members whose name is `wanted`; what is here already, by size, is kept.
+    """Unpack the members whose place is `wanted`; what is here already, by size, is kept.
+
+    A member's place below `root` is its name, without the leading folders `strip`.
 
     Each member is held to its CRC-32 and named only when whole; a damaged one is listed as failed
     and the rest is done.
@@ -42,15 +45,19 @@ def unpack(
     try:
         with zipfile.ZipFile(archive) as source:
             members = [m for m in source.infolist() if not m.is_dir() and not _of_macos(m)]
-            _check(archive, members, root)
-            members = [m for m in members if wanted is None or wanted(m.filename)]
-            here = [m for m in members if _here(root, m)]
-            todo = [m for m in members if not _here(root, m)]
-            _check_room(todo, root)
+            _check(archive, members, root, strip)
+            places = {m.filename.removeprefix(strip): m for m in members}
+            places = {p: m for p, m in places.items() if wanted is None or wanted(p)}
+            here = [p for p, m in places.items() if _here(root / p, m)]
+            todo = {p: m for p, m in places.items() if not _here(root / p, m)}
+            _check_room(list(todo.values()), root)
             bar = tqdm(
-                todo, f"Unpacking {archive.name}", unit="file", disable=None if progress else True
+                todo.items(),
+                f"Unpacking {archive.name}",
+                unit="file",
+                disable=None if progress else True,
             )
-            results = [_member(source, archive, member, root) for member in bar]
+            results = [_member(source, archive, member, root, place) for place, member in bar]
     except FileNotFoundError:
         raise InputError(f"There is no archive {archive}.") from None
     except zipfile.BadZipFile as error:
@@ -59,16 +66,23 @@ def unpack(
         ) from error
     done = [r for r in results if isinstance(r, Done)]
     failed = [r for r in results if isinstance(r, Failure)]
-    kept = [_item(archive, member) for member in here]
+    kept = [_item(archive, places[place], place) for place in here]
     return Report(done, kept, failed, time.monotonic() - begun)
+
+
+def places(archive: Path, strip: str = "") -> list[str]:
+    """Where the files of an archive go, below the folder it is unpacked in."""
+    with zipfile.ZipFile(archive) as source:
+        members = [m for m in source.infolist() if not m.is_dir() and not _of_macos(m)]
+    return [member.filename.removeprefix(strip) for member in members]
 
 
 def _of_macos(member: zipfile.ZipInfo) -> bool:
     return member.filename.startswith("__MACOSX/")
 
 
-def _check(archive: Path, members: list[zipfile.ZipInfo], root: Path) -> None:
-    names = [member.orig_filename for member in members]
+def _check(archive: Path, members: list[zipfile.ZipInfo], root: Path, strip: str) -> None:
+    names = [member.orig_filename.removeprefix(strip) for member in members]
     check_paths(names, root)
     bad = [m.filename for m in members if stat.S_ISLNK(m.external_attr >> 16) or m.flag_bits & 1]
     bad += [name for name, count in Counter(names).items() if count > 1]
@@ -95,21 +109,20 @@ def _check_room(todo: list[zipfile.ZipInfo], root: Path) -> None:
         )
 
 
-def _here(root: Path, member: zipfile.ZipInfo) -> bool:
-    target = root / member.filename
+def _here(target: Path, member: zipfile.ZipInfo) -> bool:
     return target.is_file() and target.stat().st_size == member.file_size
 
 
-def _item(archive: Path, member: zipfile.ZipInfo) -> Item:
-    return Item(f"{archive.name}: {member.filename}", member.filename, member.file_size)
+def _item(archive: Path, member: zipfile.ZipInfo, place: str) -> Item:
+    return Item(f"{archive.name}: {member.filename}", place, member.file_size)
 
 
 def _member(
-    source: zipfile.ZipFile, archive: Path, member: zipfile.ZipInfo, root: Path
+    source: zipfile.ZipFile, archive: Path, member: zipfile.ZipInfo, root: Path, place: str
 ) -> Done | Failure:
-    target = root / member.filename
+    target = root / place
     part = target.with_name(f".{files.sha256(target.name.encode())[:16]}.{os.getpid()}.part")
-    item = _item(archive, member)
+    item = _item(archive, member, place)
     try:
         with files.storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
@@ -31,15 +32,15 @@ def select(
 
     Raises `InputError` with the nearest names where a name is not there, or where no row is left.
     """
-    frame = manifest
-    for column, names in _asked(wanted).items():
+    frame, chosen = manifest, _asked(wanted)
+    for column, names in chosen.items():
         here = text(manifest[column])
         if column == "well":
             names = list(normalise_wells(pd.Series(names, dtype="str")))
         _known(names, column, here)
         frame = frame[text(frame[column]).isin(names)]
     if frame.empty:
-        asked = "; ".join(f"{k}: {', '.join(v)}" for k, v in _asked(wanted).items())
+        asked = "; ".join(f"{k}: {', '.join(v)}" for k, v in chosen.items())
         raise InputError(f"No site is in all of these at once: {asked}. Ask for fewer at a time.")
     return _with_channels(frame, channels).reset_index(drop=True)
 
@@ -100,6 +101,30 @@ def items_of(manifest: pd.DataFrame, base: str | None = None) -> list[Item]:
         for path, url in zip(paths, urls, strict=True):
             items.setdefault(path, Item(url, path))
     return list(items.values())
+
+
+def with_checksums(items: list[Item], listed: str | Path) -> list[Item]:
+    """The items with the checksums of a list as `sha256sum` or `md5sum` write it.
+
+    Each line holds hexadecimal digits, spaces, and a path below the root; paths that are not
+    among the items are passed over.
+    """
+    try:
+        lines = Path(listed).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The checksums {listed} cannot be read: {error}") from error
+    sums: dict[str, dict[str, str]] = {}
+    bad = []
+    for number, line in enumerate(lines, 1):
+        match = re.fullmatch(r"([0-9a-fA-F]{64}|[0-9a-fA-F]{32}) [ *](?:\./)?(.+)", line)
+        if match:
+            kind = "sha256" if len(match[1]) == 64 else "md5"
+            sums.setdefault(match[2], {})[kind] = match[1].lower()
+        elif line.strip():
+            bad.append(f"line {number}: {line!r}")
+    if bad:
+        raise InputError(f"{listed} is no list of SHA-256 or MD5 sums:\n" + "\n".join(some(bad)))
+    return [replace(item, **sums.get(item.path, {})) for item in items]
 
 
 def address(base: str, path: str) -> str:

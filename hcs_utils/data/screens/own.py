@@ -27,6 +27,7 @@ def manifest(
     *,
     controls: Mapping[str, object] | None = None,
     filter: Mapping[str, object] | None = None,
+    check_files: bool = True,
 ) -> pd.DataFrame:
     """The validated manifest of a folder of images and a table (CSV, TSV, Parquet, DataFrame).
 
@@ -38,7 +39,8 @@ def manifest(
     `filter`: your column → the value or values to keep.
 
     Not given: `treatment` is compound@dose, `site` counts within the well, `site_id` is
-    plate_well_site, `source` "own", `role` "trt"; annotations are empty.
+    plate_well_site, `source` "own", `role` "trt"; annotations are empty. `check_files=False` is for
+    images that are yet to be fetched.
 
     Raises one `InputError` naming every missing column with the nearest names, or every bad row.
     """
@@ -52,10 +54,10 @@ def manifest(
     rows = _filtered(rows, filter or {})
     frame = pd.DataFrame({name: _fill(rows, source) for name, source in asked.items()})
     frame = _with_controls(_completed(frame), controls or {})
-    return validate(frame, root=root)
+    return validate(frame, root=root if check_files else None)
 
 
-def from_yaml(path: str | Path) -> pd.DataFrame:
+def from_yaml(path: str | Path, check_files: bool = True) -> pd.DataFrame:
     """The manifest that a `screen.yaml` describes; its `attrs` hold screen, root, pixel_size_um.
 
     Keys: `root`, `table` (both relative to the file; the table is looked for beside it, then in
@@ -82,7 +84,9 @@ def from_yaml(path: str | Path) -> pd.DataFrame:
     tables = [path.parent / str(screen["table"]), root / str(screen["table"])]
     options = {key: screen.get(key) for key in ("sep", "controls", "filter")}
     found = next((table for table in tables if table.is_file()), tables[0])
-    frame = manifest(root, found, screen["columns"], screen["channels"], **options)
+    frame = manifest(
+        root, found, screen["columns"], screen["channels"], check_files=check_files, **options
+    )
     frame.attrs = {
         "screen": str(screen.get("name") or path.parent.resolve().name),
         "root": str(root),

@@ -1,0 +1,204 @@
+"""What `hcs fetch` does: tables, manifest, choice, plan, question, files, report."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+import typer
+
+from hcs_utils import files
+from hcs_utils.data import archives, manifest, remote, selection, transfer
+from hcs_utils.data.download import DEFAULT, Item, Options
+from hcs_utils.errors import InputError
+
+Adapter = Callable[[Path], pd.DataFrame]
+
+
+class Stopped(Exception):
+    """The user said no, or asked for the plan alone."""
+
+
+class Incomplete(Exception):
+    """Files that the next step needs are not here."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to fetch and how to ask: names of `choice` are those of `selection.select`."""
+
+    root: Path | None = None  # None: the screen's own place
+    base: str | None = None
+    choice: dict[str, list[str] | None] = field(default_factory=dict)
+    channels: list[str] | None = None
+    options: Options = DEFAULT
+    yes: bool = False
+    plan_only: bool = False
+    manifest: Path | None = None  # where the manifest of what is here goes
+    drop_archives: bool = False
+    checksums: Path | None = None  # a list as sha256sum or md5sum write it
+
+
+def command(name: str, wish: Wish) -> int:
+    """Fetch a screen by its name, or a manifest's or `screen.yaml`'s images; the exit code."""
+    path = Path(name)
+    try:
+        if path.suffix in (".yaml", ".yml", ".parquet"):
+            whole = own(path, wish)
+        else:
+            root = wish.root or files.data_root() / remote.known(name)
+            whole = screen(name, replace(wish, root=root))
+    except Stopped as stopped:
+        typer.echo(str(stopped))
+        return 0
+    except Incomplete as reason:
+        typer.secho(f"Error: {reason}", fg="red", err=True)
+        return 1
+    except KeyboardInterrupt:
+        typer.secho("Stopped. The same command goes on from here.", fg="yellow", err=True)
+        return 130
+    return 0 if whole else 1
+
+
+def screen(name: str, wish: Wish, adapter: Adapter | None = None) -> bool:
+    """Fetch a public screen: its tables, those of the chosen plates, then the images.
+
+    `adapter` makes the manifest from the tables below the root; by default the one of that name
+    in `hcs_utils.data.screens`. Returns whether everything asked for is here.
+    """
+    where = remote.home(name)
+    typer.echo(f"{name}, from {wish.base or where.base}. {where.note}")
+    plates = {key: wish.choice.get(key) for key in ("sources", "batches", "plates")}
+    _needed("tables", remote.tables(where, wish.base), wish)
+    small = [place for place in where.whole if "metadata" in place]
+    _archives(where, [i for i in remote.archives(where, wish.base) if _ends(i, small)], wish, None)
+    _needed("tables of plates", remote.plate_tables(where, wish.root, wish.base, **plates), wish)
+    table = (adapter or _adapter(name))(wish.root)
+    table = selection.select(table, channels=wish.channels, **wish.choice)
+    if where.whole or where.archives:
+        names = manifest.channels(table)
+        zips = remote.archives(where, wish.base, sorted(set(table["plate"])), names)
+        paths = {item.path for item in selection.items_of(table, wish.base or where.base)}
+        whole = _archives(where, [i for i in zips if not _ends(i, small)], wish, paths)
+    else:
+        whole = _get("images", selection.items_of(table, wish.base or where.base), wish)
+    return _write_manifest(table, wish, wish.root / "manifest.parquet") and whole
+
+
+def own(path: Path, wish: Wish) -> bool:
+    """Fetch the images of a manifest or a `screen.yaml` from `wish.base`."""
+    if path.suffix in (".yaml", ".yml"):
+        from hcs_utils.data.screens import own as reader
+
+        table = reader.from_yaml(path, check_files=False)
+    else:
+        table = manifest.read(path)
+    wish = replace(wish, root=wish.root or Path(table.attrs.get("root", path.parent)))
+    table = selection.select(table, channels=wish.channels, **wish.choice)
+    whole = _get("images", selection.items_of(table, wish.base), wish)
+    if wish.manifest is None:
+        return whole
+    return _write_manifest(table, wish, wish.manifest) and whole
+
+
+def _adapter(name: str) -> Adapter:
+    module = f"hcs_utils.data.screens.{name}"
+    if find_spec(module) is None:
+        raise InputError(f"The tables of {name} are here, but nothing reads them yet.")
+    return import_module(module).manifest
+
+
+def _ends(item: Item, names: list[str]) -> bool:
+    return any(item.path.endswith(name) for name in names)
+
+
+def _needed(what: str, items: list[Item], wish: Wish) -> None:
+    if items and not _get(what, items, wish):
+        raise Incomplete(f"The {what} are not all here, and the rest needs them.")
+
+
+def _get(what: str, items: list[Item], wish: Wish) -> bool:
+    """State, ask, fetch and report; whether all items are here."""
+    if wish.checksums is not None:
+        items = selection.with_checksums(items, wish.checksums)
+    typer.echo(f"Asking for sizes of {len(items)} files ({what}) …")
+    made = transfer.plan(items, wish.root, wish.options)
+    typer.echo(f"{what.capitalize()}: {made}")
+    if not made.todo:
+        return not made.absent
+    _ask(wish)
+    report = transfer.fetch(made, options=wish.options, progress=True)
+    typer.secho(f"{what.capitalize()}: {report}", fg="yellow" if report.failed else None)
+    return not report.failed
+
+
+def _ask(wish: Wish) -> None:
+    if wish.plan_only:
+        raise Stopped("This was the plan; nothing was fetched.")
+    if wish.yes:
+        return
+    if not sys.stdin.isatty():
+        raise InputError("There is no terminal to ask at. Add --yes to fetch this.")
+    if not typer.confirm("Fetch them?", default=True):
+        raise Stopped("Nothing was fetched.")
+
+
+def _archives(where: remote.Home, items: list[Item], wish: Wish, paths: set[str] | None) -> bool:
+    """Fetch zip archives, unpack what is wanted of them, and drop them if asked to."""
+    todo = [item for item in items if not _dropped(wish.root, item, paths)]
+    if not todo:
+        return True
+    whole = _get("archives", todo, wish)
+    for item in todo:
+        archive = wish.root / item.path
+        if not archive.is_file():
+            continue  # among the failed
+        wanted = None if paths is None else lambda place: _below(where, place) in paths
+        report = archives.unpack(
+            archive, wish.root / where.into, wanted, where.strip, progress=True
+        )
+        typer.echo(f"{archive.name}: {len(report.done)} files unpacked, {len(report.kept)} kept.")
+        if report.failed:
+            whole = False
+            typer.secho(f"{report}", fg="yellow")
+        elif wish.drop_archives:
+            places = archives.places(archive, where.strip)
+            files.write_json(_note(archive), {"holds": [_below(where, p) for p in places]})
+            archive.unlink()
+    return whole
+
+
+def _below(where: remote.Home, place: str) -> str:
+    return f"{where.into}/{place}" if where.into else place
+
+
+def _note(archive: Path) -> Path:
+    return archive.with_name(archive.name + ".unpacked.json")
+
+
+def _dropped(root: Path, item: Item, paths: set[str] | None) -> bool:
+    """Whether an archive was dropped, and all that is wanted of it now is here."""
+    note = files.read_json(_note(root / item.path)) or {}
+    wanted = [p for p in note.get("holds", []) if paths is None or p in paths]
+    return bool(note) and all((root / place).is_file() for place in wanted)
+
+
+def _write_manifest(table: pd.DataFrame, wish: Wish, default: Path) -> bool:
+    """Write the rows whose files are all here; whether that is every row."""
+    path = wish.manifest or default
+    paths = [manifest.PATH + name for name in manifest.channels(table)]
+    whole = pd.Series(True, index=table.index)
+    for column in paths:
+        place = table[column].str.replace(manifest.PLANE, "", regex=True)
+        whole &= place.map(lambda p: (wish.root / p).is_file())
+    table = table[whole]
+    if len(table):
+        manifest.write(table, path)
+        typer.echo(f"{path}: {len(table)} sites. hcs validate {path} --root {wish.root}")
+    missing = int((~whole).sum())
+    if missing:
+        typer.secho(f"{missing} sites are not in it: a file of each is not here.", fg="yellow")
+    return missing == 0
