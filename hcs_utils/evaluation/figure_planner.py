@@ -193,7 +193,8 @@ _PAGE = """\
 .hcs-planner svg { display: block; width: 100%%; height: 0.9rem; }
 .hcs-planner rect { fill: %(bar)s; }
 .hcs-planner .results th { width: auto; }
-@media (max-width: 36rem) { .hcs-planner td.bar { display: none; } }
+@media (max-width: 36rem) { .hcs-planner .steps th { width: auto; }
+  .hcs-planner td.bar { width: 26%%; } }
 @media print { .hcs-planner tr { break-inside: avoid; }
   .hcs-planner rect { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 </style>
