@@ -1,5 +1,6 @@
 """The manifest: one row a site, what was done to it, and where its images lie."""
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ import pandas as pd
 import pandera.pandas as pa
 
 from hcs_utils import files
+from hcs_utils.data import columns
+from hcs_utils.data.columns import text as text
 from hcs_utils.errors import InputError
 
 COLUMNS = (
@@ -45,8 +48,12 @@ def channels(manifest: pd.DataFrame) -> tuple[str, ...]:
 
 def normalise_wells(wells: pd.Series) -> pd.Series:
     """Wells as A01 … AF48 (`a1`, `A001` → `A01`); what is no well is returned as it was."""
-    parts = wells.str.extract(r"^\s*([A-Za-z]{1,2})\s*0*(\d{1,2})\s*$")
-    return (parts[0].str.upper() + parts[1].str.zfill(2)).fillna(wells)
+
+    def written(names: pd.Series) -> pd.Series:
+        parts = names.str.extract(r"^\s*([A-Za-z]{1,2})\s*0*(\d{1,2})\s*$")
+        return (parts[0].str.upper() + parts[1].str.zfill(2)).fillna(names)
+
+    return columns.by_value(wells, written)
 
 
 def validate(manifest: pd.DataFrame, root: str | Path | None = None) -> pd.DataFrame:
@@ -86,9 +93,9 @@ def _normalised(manifest: pd.DataFrame) -> pd.DataFrame:
     extra = [name for name in manifest.columns if name not in (*COLUMNS, *paths)]
     frame = manifest[[*COLUMNS, *paths, *extra]].reset_index(drop=True)
     for name in (*COLUMNS, *paths):
-        frame[name] = (_number if name in _NUMBERS else text)(frame[name])
+        frame[name] = (columns.number if name in _NUMBERS else columns.text)(frame[name])
     frame["well"] = normalise_wells(frame["well"])
-    frame["role"] = frame["role"].str.lower()
+    frame["role"] = columns.by_value(frame["role"], lambda roles: roles.str.lower())
     return frame
 
 
@@ -99,19 +106,6 @@ def nearest(name: str, names: Sequence[str]) -> str:
     return f" (nearest: {', '.join(near)})" if near else ""
 
 
-def text(column: pd.Series) -> pd.Series:
-    """A column as stripped strings: whole numbers without a decimal point, missing as ""."""
-    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
-        column = column.astype("Int64")
-    return column.astype("string").astype("str").fillna("").str.strip()
-
-
-def _number(column: pd.Series) -> pd.Series:
-    """A column as float64; missing is NaN, what is no number is -1, which no rule lets pass."""
-    number = pd.to_numeric(column, errors="coerce").astype("float64")
-    return number.mask(number.isna() & (text(column) != ""), -1.0)
-
-
 def _schema(frame: pd.DataFrame, root: str | Path | None) -> pa.DataFrameSchema:
     def check(test, mend: str) -> pa.Check:
         return pa.Check(test, error=mend, ignore_na=False)
@@ -119,11 +113,14 @@ def _schema(frame: pd.DataFrame, root: str | Path | None) -> pa.DataFrameSchema:
     filled = check(lambda s: s != "", "Is empty. Give each row a value.")
     rules = {name: [filled] for name in COLUMNS if name not in (*_MAY_BE_EMPTY, *_NUMBERS)}
     rules["site_id"] += [
-        check(lambda s: ~s.duplicated(keep=False), "Occurs more than once. Name each site once.")
+        check(
+            lambda s: ~pd.Series(columns.repeated(s), s.index),
+            "Occurs more than once. Name each site once.",
+        )
     ]
     rules["well"] = [
         check(
-            lambda s: s.str.fullmatch(_WELL),
+            lambda s: columns.by_value(s, lambda wells: wells.str.fullmatch(_WELL)),
             "Is no well. Write row and column, from A01 to AF48, as in B07.",
         )
     ]
@@ -143,7 +140,7 @@ def _schema(frame: pd.DataFrame, root: str | Path | None) -> pa.DataFrameSchema:
     ]
     rules["plate"] += [
         check(
-            lambda s: frame.groupby(s)["batch"].transform("nunique") == 1,
+            lambda s: pd.Series(columns.has_one(s, frame["batch"]), s.index),
             "Is in more than one batch. Make plate names unique, as in batch1_plate1.",
         )
     ]
@@ -167,7 +164,7 @@ def _schema(frame: pd.DataFrame, root: str | Path | None) -> pa.DataFrameSchema:
             ]
     rules[paths[0]] += [
         check(
-            lambda s: ~frame[paths].duplicated(keep=False) | (s == ""),
+            lambda s: ~pd.Series(columns.same_rows(frame[paths]), s.index),
             "Is the image of several rows. Keep one row for each image.",
         )
     ]
@@ -183,21 +180,25 @@ def _has_doses(frame: pd.DataFrame) -> pd.Series:
 
 
 def _leaves(paths: pd.Series) -> pd.Series:
-    return paths.str.contains(r"^[/~]|^[A-Za-z]:|\\|(?:^|/)\.\.(?:/|$)", regex=True)
+    rule = r"^[/~]|^[A-Za-z]:|\\|(?:^|/)\.\.(?:/|$)"
+    marks = ("\n/", "\n~", ":", "\\", "..")
+    return pd.Series(columns.matches(paths, rule, marks), paths.index)
 
 
 def _inside(paths: pd.Series, root: str | Path) -> pd.Series:
     """Whether each file exists within `root`; each folder is listed once, each link followed."""
     base = os.path.realpath(root)
-    file = paths.str.replace(PLANE, "", regex=True)
-    known: dict[str, bool] = {}
-    folders: dict[str, dict[str, bool]] = {}
-    for path in file[~_leaves(file) & (file != "")].unique():
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = _files_in(os.path.join(base, folder), base)
-        known[path] = folders[folder].get(name, False)
-    return file.map(known).fillna(True).astype(bool)  # bad and empty paths: another rule
+    found, folders = [], {}
+    for block in columns.blocks(paths):
+        skip = _leaves(block) | (block == "")  # bad and empty paths: another rule
+        for path, skipped in zip(block.str.replace(PLANE, "", regex=True), skip, strict=True):
+            folder, name = os.path.split(path)
+            if not skipped and folder not in folders:
+                folders[folder] = _files_in(os.path.join(base, folder), base)
+            found.append(skipped or folders[folder].get(name, False))
+        if sum(map(len, folders.values())) > 1 << 20:  # of a large screen, read plate by plate
+            folders.clear()
+    return pd.Series(found, paths.index, dtype=bool)
 
 
 def _files_in(folder: str, base: str) -> dict[str, bool]:
@@ -232,10 +233,18 @@ def _report(failures: pd.DataFrame, manifest: pd.DataFrame) -> str:
 def digest(manifest: pd.DataFrame) -> str:
     """SHA-256 of the contract's columns in canonical order, rows sorted by `site_id`."""
     names = [*COLUMNS, *(PATH + name for name in channels(manifest))]
-    frame = manifest[names].sort_values("site_id")
-    types = {name: "float64" if name in _NUMBERS else "str" for name in names}
-    content = [[name, frame[name].astype(types[name]).tolist()] for name in names]
-    return files.sha256(json.dumps(content).encode())
+    order = manifest["site_id"].reset_index(drop=True).sort_values().index.to_numpy()
+    parts = [order[start : start + columns.BLOCK] for start in range(0, len(order), columns.BLOCK)]
+    state = hashlib.sha256(b"[")  # of json.dumps([[name, [value, …]], …]), piece by piece
+    for k, name in enumerate(names):
+        kind = "float64" if name in _NUMBERS else "str"
+        state.update(f"{', ' if k else ''}[{json.dumps(name)}, [".encode())
+        for n, part in enumerate(parts):
+            values = manifest[name].iloc[part].astype(kind).tolist()
+            state.update((", " if n else "").encode() + columns.json_items(values))
+        state.update(b"]]")
+    state.update(b"]")
+    return state.hexdigest()
 
 
 def write(manifest: pd.DataFrame, path: str | Path) -> None:
@@ -250,7 +259,7 @@ def read(path: str | Path) -> pd.DataFrame:
     if not Path(path).is_file():
         raise InputError(f"There is no manifest at {path}. Build one from a screen first.")
     try:
-        frame = pd.read_parquet(path)
+        frame = columns.read_parquet(path)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} is no readable Parquet file ({error}). Build it again."

@@ -1,5 +1,7 @@
 """A manifest is accepted whole, or refused with every bad row named."""
 
+import hashlib
+import json
 import os
 import time
 
@@ -7,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hcs_utils.data import manifest
+from hcs_utils.data import columns, manifest
 from hcs_utils.errors import InputError
 
 
@@ -209,6 +211,17 @@ def test_the_digest_depends_on_content_alone():
         changed = frame.copy()
         changed.loc[2, column] = value
         assert manifest.digest(changed) != manifest.digest(frame)
+
+
+def test_the_digest_is_that_of_the_whole_table_as_json(monkeypatch):
+    monkeypatch.setattr(columns, "BLOCK", 3)
+    frame = manifest.validate(table(11, smiles='C\\C"é', site_id=[f"s{i}" for i in range(11)]))
+    frame.loc[4, "dose_um"] = np.nan
+    names = [*manifest.COLUMNS, "path_dna", "path_actin"]
+    rows = frame.sort_values("site_id")
+    rows["site"] = rows["site"].astype(float)
+    content = json.dumps([[name, rows[name].tolist()] for name in names])
+    assert manifest.digest(frame) == hashlib.sha256(content.encode()).hexdigest()
 
 
 def test_a_hundred_thousand_rows_are_checked_within_seconds():
