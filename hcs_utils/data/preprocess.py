@@ -146,15 +146,6 @@ def _levels(job: Sites, groups: list[str]) -> dict[str, list[list[float]]]:
     return {group: levels for group, levels in found.items() if levels is not None}
 
 
-def _scaled(job: Sites, plan: dict, group: str, row: int) -> np.ndarray:
-    """One site [c y x] as it enters the store, uint8."""
-    levels = plan["levels"].get(group)
-    if levels is None and plan["asked"]["parameters"]["scale"] != "image":
-        job.image(row)  # tells why, if it still cannot be read
-        raise InputError("could not be read when its plate's grey levels were taken. Run again.")
-    return job.scaled(row, plan["shape"], levels)
-
-
 def _fill(part: Path, job: Sites, groups: list[str], plan: dict, progress: bool) -> Report:
     """Write shard after shard; a shard counts once `progress.json` says so."""
     images = store.open_started(part / "store", len(job.site_ids))
@@ -163,7 +154,9 @@ def _fill(part: Path, job: Sites, groups: list[str], plan: dict, progress: bool)
     before = written = state["written"]
     total = len(job.site_ids)
     rows = range(state["rows"], total)
-    scaled = partial(attempt, lambda row: _scaled(job, plan, groups[row], row))
+    scale, levels = plan["asked"]["parameters"]["scale"], plan["levels"]
+    one = partial(job.scaled, shape=plan["shape"], scale=scale)
+    scaled = partial(attempt, lambda row: one(row, levels=levels.get(groups[row])))
     block: list[np.ndarray] = []
     images_of = map_threads(scaled, rows, ahead(plan["shape"]))
     for row, image in zip(_tracked(rows, progress), images_of, strict=True):
@@ -243,3 +236,17 @@ def control_statistics(
     mean = mean.mean()
     std = np.sqrt((square.mean() - mean**2).clip(lower=0))
     return mean.add_prefix("mean_").join(std.add_prefix("std_")).rename_axis(by)
+
+
+def plate_statistics(found: np.ndarray, control: np.ndarray, channels: tuple[str, ...]) -> dict:
+    """Mean and sd of each channel over the negative controls, over all sites where there is none.
+
+    `found` [n 2 c]: each site's mean and mean square; as in `control_statistics`.
+    """
+    over = "controls" if control.any() else "all"
+    chosen = found[control] if control.any() else found
+    mean, square = chosen.mean(0)
+    std = np.sqrt((square - mean**2).clip(min=0))
+    table = {"over": over, "fields": len(chosen)}
+    table |= {f"mean_{name}": float(x) for name, x in zip(channels, mean, strict=True)}
+    return table | {f"std_{name}": float(x) for name, x in zip(channels, std, strict=True)}

@@ -4,13 +4,22 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from hcs_utils.data.images import center_crop, map_threads, read_site, rescale, resize
+from hcs_utils.data.images import (
+    center_crop,
+    map_threads,
+    percentiles,
+    read_site,
+    rescale,
+    resize,
+)
 from hcs_utils.data.manifest import PATH
 from hcs_utils.errors import InputError
 
+T = TypeVar("T")
 Levels = list[list[float]]  # [low, high], each with one grey level a channel
 _SAMPLE_SITES = 200  # sites that set the grey levels of a screen or a plate
 _SAMPLE_PIXELS = 10_000  # pixels of each of their planes
@@ -49,14 +58,18 @@ class Sites:
         """One site [c y x] in its final size, still in the grey levels of its files."""
         return resize(self.cut(row), self.size) if self.size else self.cut(row)
 
-    def scaled(self, row: int, shape: Sequence[int], levels: Levels | None) -> np.ndarray:
-        """One site [c y x] of this `shape`, uint8; without `levels` by its own percentiles."""
+    def scaled(
+        self, row: int, shape: Sequence[int], scale: str, levels: Levels | None
+    ) -> np.ndarray:
+        """One site [c y x] of this `shape`, uint8: by `levels`, or with `scale` "image" its own."""
         image = self.image(row)
         if image.shape != tuple(shape):
             raise InputError(f"is {_size(image.shape)} pixels, the others are {_size(shape)}. "
                              "Give all one size.")  # fmt: skip
-        if levels is None:
-            low, high = np.percentile(image, [self.low, self.high], axis=(1, 2))
+        if scale == "image":
+            low, high = percentiles(image, self.low, self.high)
+        elif levels is None:
+            raise InputError("could not be read when the grey levels were taken. Run again.")
         else:
             low, high = np.array(levels)
         return rescale(image, low[:, None, None], high[:, None, None])
@@ -97,8 +110,8 @@ class Sites:
         return np.percentile(np.concatenate(sample, axis=1), ends, axis=1).tolist()
 
 
-def attempt(function: Callable[[int], np.ndarray], row: int) -> np.ndarray | str:
-    """The image, or the reason why there is none."""
+def attempt(function: Callable[[int], T], row: int) -> T | str:
+    """What the function gives for a row, or the reason why it gives nothing."""
     try:
         return function(row)
     except InputError as error:

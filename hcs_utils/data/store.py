@@ -174,11 +174,11 @@ def write_shard(images: zarr.Array, start: int, block: np.ndarray) -> None:
         images[start : start + len(block)] = block
 
 
-def concatenate(path: str | Path, parts: Sequence[str | Path]) -> None:
-    """Start a store at `path` with the sites of finished stores, in order; `finish` names them.
+def concatenate(path: str | Path, parts: Sequence[str | Path]) -> int:
+    """Start a store at `path` with the sites of finished stores, in order; gives their number.
 
-    Chunks are copied as they are, not decoded. A shard that is there already is kept: the same
-    call goes on where a killed one stopped.
+    Chunks are copied as they are, not decoded; `finish` then names the sites. A shard that is
+    there already is kept: the same call goes on where a killed one stopped.
     """
     shape = {open_store(part).shape[1:] for part in parts}
     if len(shape) != 1:
@@ -194,6 +194,7 @@ def concatenate(path: str | Path, parts: Sequence[str | Path]) -> None:
         if not (target := _shard_path(path, number)).exists():
             with files.replacing(target) as temporary:
                 temporary.write_bytes(_shard(block, size))
+    return sites
 
 
 def _shard(chunks: list[memoryview], size: int) -> bytes:
@@ -232,7 +233,7 @@ def finish(
     manifest_sha256: str = "",
     parameters: dict | None = None,
     levels: dict | None = None,
-    failed: Sequence[tuple[str, str]] = (),
+    failed: Sequence[Sequence[str]] = (),
 ) -> None:
     """Cut a started store to the sites written and name them: only now can it be opened."""
     open_started(path, len(site_ids))
