@@ -122,6 +122,8 @@ async def bring(
 async def _attempt(
     client: Client, item: Item, remote: Remote, target: Path, count: Callable[[int], None]
 ) -> Done:
+    if None not in (item.size, remote.size) and item.size != remote.size:
+        raise Trouble(f"it has {remote.size} bytes there, and should have {item.size}", False)
     part = part_path(target, item.url, remote)
     with files.storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -244,17 +246,19 @@ def _stem(target: Path) -> str:
     return f".{target.name[:40]}.{files.sha256(target.name.encode())[:16]}"
 
 
-def sweep(targets: list[Path]) -> None:
-    """Remove what is left, under temporary names, of older versions of files that are here."""
-    folders: dict[Path, set[str]] = {}
-    for target in targets:
-        folders.setdefault(target.parent, set()).add(_stem(target))
+def sweep(wanted: dict[Path, Path]) -> int:
+    """Remove parts of other versions (`wanted`: place → its part); the bytes that became free."""
+    folders: dict[Path, dict[str, str]] = {}
+    for target, part in wanted.items():
+        folders.setdefault(target.parent, {})[_stem(target)] = part.name
+    freed = 0
     for folder, stems in folders.items():
         with suppress(OSError), os.scandir(folder) as entries:
-            old = [e.name for e in entries if e.name.endswith(".part")]
-            for name in old:
-                if name.rsplit(".", 2)[0] in stems:
-                    (folder / name).unlink()
+            for entry in [e for e in entries if e.name.endswith(".part")]:
+                if stems.get(entry.name.rsplit(".", 2)[0], entry.name) != entry.name:
+                    freed += entry.stat().st_size
+                    os.unlink(entry.path)
+    return freed
 
 
 def usable(part: Path, remote: Remote) -> int:
@@ -271,5 +275,5 @@ def _drop(part: Path, count: Callable[[int], None]) -> None:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0

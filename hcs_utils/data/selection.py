@@ -164,10 +164,9 @@ def check_paths(paths: Sequence[str], root: Path) -> None:
     leading = {f for f in folders if not within(os.path.realpath(os.path.join(base, f)), base)}
     bad += [path for path in paths if str(PurePosixPath(path).parent) in leading]
     _refuse(bad, "Paths that would leave the screen's root or name no file; nothing was fetched")
-    _refuse(
-        [path for path in paths if path in folders or (root / path).is_dir()],
-        "Paths that are a file and a folder at once",
-    )
+    met = [path for path in paths if path in folders or (root / path).is_dir()]
+    met += [folder for folder in sorted(folders) if (root / folder).is_file()]
+    _refuse(met, "Paths that are a file and a folder at once, here or there")
 
 
 def check_address(url: str) -> None:

@@ -116,18 +116,15 @@ def plan(
     made = Plan(root, free_bytes=_free(root))
     asked = _run(_ask(items, root, options))
     for item in items:
-        remote, target = asked[item.path], root / item.path
+        remote, here = asked[item.path], (root / item.path).is_file()
         if isinstance(remote, Failure):
-            (made.present if target.is_file() else made.absent).append(
-                item if target.is_file() else remote
-            )
-        elif target.is_file() and download.same(target, item, remote, options.verify):
+            made.present += [item] if here else []
+            made.absent += [] if here else [remote]
+        elif download.same(root / item.path, item, remote, options.verify):
             made.present.append(item)
         else:
-            if target.is_file():
-                made.stale.append(item)
-            part = download.part_path(target, item.url, remote)
-            made.begun_bytes += download.usable(part, remote)
+            made.stale += [item] if here else []
+            made.begun_bytes += download.usable(_part(root, item, remote), remote)
             made.todo.append((item, remote))
     return made
 
@@ -149,16 +146,17 @@ def fetch(
         if root is None:
             raise InputError("fetch needs the root to put the files in.")
         what = plan(what, root, options)
-    if what.bytes > what.free_bytes:
-        raise InputError(
-            f"{in_units(what.bytes)} are to come and {in_units(what.free_bytes)} are free in "
-            f"{what.root}. Free some space, choose another root, or fetch fewer files."
-        )
     begun = time.monotonic()
     with files.locked(what.root):
+        parts = {what.root / item.path: _part(what.root, item, r) for item, r in what.todo}
+        free = what.free_bytes + download.sweep(parts)
+        if what.bytes > free:
+            raise InputError(
+                f"{in_units(what.bytes)} are to come and {in_units(free)} are free in "
+                f"{what.root}. Free some space, choose another root, or fetch fewer files."
+            )
         results = _run(_bring_all(what, options, progress))
     done = [r for r in results if isinstance(r, Done)]
-    download.sweep([what.root / d.item.path for d in done])
     kept = what.present + [r for r in results if isinstance(r, Item)]
     failed = what.absent + [r for r in results if isinstance(r, Failure)]
     return Report(done, kept, failed, time.monotonic() - begun)
@@ -284,8 +282,11 @@ async def _ended() -> None:
 
 
 def _here(root: Path, item: Item, options: Options) -> bool:
-    target = root / item.path
-    return not options.verify and target.is_file() and target.stat().st_size == item.size
+    return not options.verify and download.same(root / item.path, item, Remote(), False)
+
+
+def _part(root: Path, item: Item, remote: Remote) -> Path:
+    return download.part_path(root / item.path, item.url, remote)
 
 
 def _size(item: Item, remote: Remote) -> int | None:

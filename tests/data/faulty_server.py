@@ -1,5 +1,6 @@
 """A web server on this machine whose answers can be made to fail, by script."""
 
+import base64
 import hashlib
 import socket
 import struct
@@ -27,6 +28,7 @@ class FaultyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.script, self.always, self.heads = dict(files), {}, {}, {}
         self.etags, self.checksums, self.sizes, self.latency_sec = True, True, True, 0.0
+        self.pace_sec = 0.0  # pause after each 64 KiB of a body
         self.retry_after = None
         self.served, self.asked = Counter(), []  # bytes of bodies by name; (method, name, range)
         self.now = self.most = 0
@@ -45,6 +47,11 @@ class FaultyServer(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address) -> None:
         pass  # a client that goes away
+
+    def reset(self) -> None:
+        """Forget what was asked and scripted; the files stay."""
+        self.script, self.always, self.heads = {}, {}, {}
+        self.served, self.asked, self.most = Counter(), [], 0
 
     def url(self, name: str = "") -> str:
         return f"http://127.0.0.1:{self.server_port}/{name}"
@@ -122,6 +129,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             for at in range(0, len(short), 65536):
                 self.wfile.write(short[at : at + 65536])
+                if server.pace_sec:
+                    self.wfile.flush()
+                    time.sleep(server.pace_sec)
                 with server.lock:
                     server.served[name] += len(short[at : at + 65536])
         if fault == "drop":
@@ -144,6 +154,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def b64(digest: bytes) -> str:
-    import base64
-
     return base64.b64encode(digest).decode()
