@@ -98,6 +98,10 @@ def fetch(
     sources: Names = None,
     treatments: Exact = None,
     compounds: Exact = None,
+    illumination: Annotated[
+        bool,
+        typer.Option("--illumination", help="Illumination functions too.", rich_help_panel=_WHAT),
+    ] = False,
     root: Annotated[
         Path | None, _where("The screen's folder; else data/SCREEN or the manifest's.")
     ] = None,
@@ -134,7 +138,7 @@ def fetch(
     wish = fetching.Wish(
         root, base, choice | {"treatments": treatments, "compounds": compounds}, _words(channels),
         Options(workers, retries, timeout, endpoint=endpoint, verify=verify),
-        yes, plan, manifest, drop_archives, checksums,
+        yes, plan, manifest, drop_archives, illumination, checksums,
     )  # fmt: skip
     raise typer.Exit(fetching.command(screen, wish))
 

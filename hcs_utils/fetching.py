@@ -39,6 +39,7 @@ class Wish:
     plan_only: bool = False
     manifest: Path | None = None  # where the manifest of what is here goes
     drop_archives: bool = False
+    illumination: bool = False  # the illumination functions, too
     checksums: Path | None = None  # a list as sha256sum or md5sum write it
 
 
@@ -75,16 +76,17 @@ def screen(name: str, wish: Wish, adapter: Adapter | None = None) -> bool:
     _needed("tables", remote.tables(where, wish.base), wish)
     small = [place for place in where.whole if "metadata" in place]
     _archives(where, [i for i in remote.archives(where, wish.base) if _ends(i, small)], wish, None)
-    _needed("tables of plates", remote.plate_tables(where, wish.root, wish.base, **plates), wish)
+    found = remote.plate_tables(where, wish.root, wish.base, **plates)
+    whole = not found or _get("tables of plates", found, wish)  # a plate without one is passed over
     table = (adapter or _adapter(name))(wish.root)
     table = selection.select(table, channels=wish.channels, **wish.choice)
     if where.whole or where.archives:
         names = manifest.channels(table)
         zips = remote.archives(where, wish.base, sorted(set(table["plate"])), names)
         paths = {item.path for item in selection.items_of(table, wish.base or where.base)}
-        whole = _archives(where, [i for i in zips if not _ends(i, small)], wish, paths)
+        whole &= _archives(where, [i for i in zips if not _ends(i, small)], wish, paths)
     else:
-        whole = _get("images", selection.items_of(table, wish.base or where.base), wish)
+        whole &= _get("images", _images(table, wish, wish.base or where.base), wish)
     return _write_manifest(table, wish, wish.root / "manifest.parquet") and whole
 
 
@@ -98,17 +100,22 @@ def own(path: Path, wish: Wish) -> bool:
         table = manifest.read(path)
     wish = replace(wish, root=wish.root or Path(table.attrs.get("root", path.parent)))
     table = selection.select(table, channels=wish.channels, **wish.choice)
-    whole = _get("images", selection.items_of(table, wish.base), wish)
+    whole = _get("images", _images(table, wish, wish.base), wish)
     if wish.manifest is None:
         return whole
     return _write_manifest(table, wish, wish.manifest) and whole
+
+
+def _images(table: pd.DataFrame, wish: Wish, base: str | None) -> list[Item]:
+    return selection.items_of(table, base, wish.illumination)
 
 
 def _adapter(name: str) -> Adapter:
     module = f"hcs_utils.data.screens.{name}"
     if find_spec(module) is None:
         raise InputError(f"The tables of {name} are here, but nothing reads them yet.")
-    return import_module(module).manifest
+    read = import_module(module).manifest
+    return lambda root: read(root, check=False)  # the images are yet to come
 
 
 def _ends(item: Item, names: list[str]) -> bool:
@@ -140,10 +147,14 @@ def _ask(wish: Wish) -> None:
         raise Stopped("This was the plan; nothing was fetched.")
     if wish.yes:
         return
-    if not sys.stdin.isatty():
+    if not _terminal():
         raise InputError("There is no terminal to ask at. Add --yes to fetch this.")
     if not typer.confirm("Fetch them?", default=True):
         raise Stopped("Nothing was fetched.")
+
+
+def _terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _archives(where: remote.Home, items: list[Item], wish: Wish, paths: set[str] | None) -> bool:

@@ -163,6 +163,8 @@ def plate_tables(
             f"The table of plates, {Path(root) / path}, cannot be read ({error}). Delete it and "
             "fetch again."
         ) from error
+    if columns[1].startswith("="):  # a name of the store's: the manifest's batches are others
+        batches = None
     chosen = select(rows, sources=sources, batches=batches, plates=plates)
     places = [
         place.format(**row) for row in chosen.to_dict("records") for place in where.plate_tables

@@ -15,6 +15,7 @@ from hcs_utils.data.web import is_s3
 from hcs_utils.errors import InputError
 
 URL = "url_"  # prefix of columns that hold a channel's address, where it is not base + path
+ILLUM = "illum_"  # prefix of columns that hold a channel's illumination function
 _SHOWN = 20  # files named in one message
 _WANTED = ("sources", "batches", "plates", "treatments", "compounds", "wells", "sites")
 
@@ -77,29 +78,34 @@ def _with_channels(manifest: pd.DataFrame, wanted: Iterable[str] | None) -> pd.D
         listed = "\n".join(f"- {name}{nearest(name, here)}" for name in unknown)
         raise InputError(f"The screen has no such channel:\n{listed}\nIt has: {', '.join(here)}.")
     keep = {folded[name.casefold()] for name in names}
-    drop = [p + name for name in here if name not in keep for p in (PATH, URL)]
+    drop = [p + name for name in here if name not in keep for p in (PATH, URL, ILLUM)]
     return manifest.drop(columns=drop, errors="ignore")
 
 
-def items_of(manifest: pd.DataFrame, base: str | None = None) -> list[Item]:
+def items_of(
+    manifest: pd.DataFrame, base: str | None = None, illumination: bool = False
+) -> list[Item]:
     """The files of a manifest, each once: `path_<channel>` below the root, fetched from `base`.
 
     A channel with a column `url_<channel>` is fetched from those addresses instead. Planes of one
-    file (`#k`) are one item.
+    file (`#k`) are one item. `illumination`: the files of columns `illum_<channel>`, too.
     """
     items: dict[str, Item] = {}
     for name in channels(manifest):
-        paths = text(manifest[PATH + name]).str.replace(PLANE, "", regex=True)
-        if URL + name in manifest:
-            urls = text(manifest[URL + name])
-        elif base is None:
+        own = URL + name if URL + name in manifest else None
+        if own is None and base is None:
             raise InputError(
                 f"Where is channel {name}? Give a base address, or a column {URL}{name}."
             )
-        else:
-            urls = [address(base, path) for path in paths]
-        for path, url in zip(paths, urls, strict=True):
-            items.setdefault(path, Item(url, path))
+        columns = [PATH + name]
+        columns += [ILLUM + name] if illumination and base and ILLUM + name in manifest else []
+        for column in columns:
+            paths = text(manifest[column]).str.replace(PLANE, "", regex=True)
+            given = column.startswith(PATH) and own is not None
+            urls = text(manifest[own]) if given else [address(base, path) for path in paths]
+            for path, url in zip(paths, urls, strict=True):
+                if path:
+                    items.setdefault(path, Item(url, path))
     return list(items.values())
 
 
