@@ -116,9 +116,8 @@ def measure(fields: np.ndarray, rounds: int) -> dict:
                 seconds[way].append((time.perf_counter() - began) / len(names))
         found = {f"{way}_sec_per_field": float(np.median(s[1:])) for way, s in seconds.items()}
         for way in WAYS:
-            size = sum(p.stat().st_size for p in Path(scratch, f"{way}{rounds}").rglob("*.*"))
-            if way == "zarr":
-                size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
+            written = Path(scratch, f"{way}{rounds}").rglob("*")
+            size = sum(path.stat().st_size for path in written if path.is_file())
             found[f"{way}_bytes_per_field"] = size / len(names)
         return found | _difference(Path(scratch), rounds, names)
 

@@ -31,6 +31,7 @@ def encode(plane: np.ndarray, form: str, distance: float | int = 0.0) -> bytes:
     """
     if plane.dtype != np.uint8 or plane.ndim != 2 or 0 in plane.shape:
         raise InputError(f"A plane of y by x in uint8 is needed, not {plane.dtype} {plane.shape}.")
+    plane = np.ascontiguousarray(plane)
     if form == "png" and distance == 0:
         return imagecodecs.png_encode(plane, **_PNG)
     if form == "png":
@@ -64,9 +65,9 @@ def write_site(
     if len(image) != len(channels):
         raise InputError(f"{stem}: {len(image)} planes do not fit {len(channels)} channels.")
     names = {channel: f"{stem}__{channel}.{form}" for channel in channels}
-    bad = [name for name in names.values() if not _NAME.fullmatch(name)]
-    if bad:
-        raise InputError(f"{bad[0]!r} cannot be a file's name: plate and channel name no folder.")
+    if not (stem and all(channels) and all(map(_NAME.fullmatch, names.values()))):
+        listed = ", ".join(map(repr, names.values()))
+        raise InputError(f"These cannot be names of files: {listed}. Name without '/'.")
     folder = Path(folder)
     for plane, name in zip(image, names.values(), strict=True):
         content = encode(plane, form, distance)

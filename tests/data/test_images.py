@@ -4,6 +4,9 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from hcs_utils.data import images
 from hcs_utils.errors import InputError
@@ -24,6 +27,12 @@ def root(tmp_path):
     (folder / "im" / "one.png").write_bytes(imagecodecs.png_encode(STACK[0]))
     (folder / "im" / "rgb.png").write_bytes(imagecodecs.png_encode(RGB))
     (folder / "im" / "one.jpg").write_bytes(imagecodecs.jpeg_encode(RGB[..., 0].copy(), level=100))
+    (folder / "im" / "one.jxl").write_bytes(
+        imagecodecs.jpegxl_encode(STACK[0], lossless=True, effort=1)
+    )
+    (folder / "im" / "boxed.jxl").write_bytes(
+        imagecodecs.jpegxl_encode(RGB[..., 0].copy(), lossless=True, effort=1, usecontainer=True)
+    )
     (folder / "im" / "tiff_inside.png").write_bytes((folder / "im" / "one.tif").read_bytes())
     np.save(folder / "im" / "crop.npy", RGB.astype(np.uint16))
     np.save(folder / "im" / "mask.npy", RGB[..., 0] > 100)
@@ -50,6 +59,8 @@ def refusal(root, relpath):
         ("im/rgb.png#2", RGB[..., 2]),
         ("im/crop.npy#1", RGB[..., 1]),
         ("im/mask.npy", np.where(RGB[..., 0] > 100, 255, 0)),
+        ("im/one.jxl", STACK[0]),
+        ("im/boxed.jxl", RGB[..., 0]),
         ("im/tiff_inside.png", STACK[0]),
     ],
 )
@@ -66,7 +77,8 @@ def test_a_jpeg_is_close(root):
 
 
 @pytest.mark.parametrize(
-    "name", ["one.tif", "lzw.tif", "one.png", "one.jpg", "crop.npy", "j2k.tif"]
+    "name",
+    ["one.tif", "lzw.tif", "one.png", "one.jpg", "crop.npy", "j2k.tif", "one.jxl", "boxed.jxl"],
 )
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.9])
 def test_a_truncated_file_is_refused_by_name(root, name, part):
@@ -97,6 +109,11 @@ def test_what_is_no_plane_is_refused_with_what_to_do(root):
     assert "directory" in refusal(root, "im")
 
 
+def test_jpeg_xl_without_its_decoder_is_refused_with_what_to_do(root, monkeypatch):
+    monkeypatch.setattr(imagecodecs.JPEGXL, "available", False)
+    assert "imagecodecs cannot read" in refusal(root, "im/one.jxl")
+
+
 def test_nothing_outside_the_root_is_read(root):
     tifffile.imwrite(root.parent / "secret.tif", STACK[0])
     (root / "link.tif").symlink_to(root.parent / "secret.tif")
@@ -120,6 +137,33 @@ def test_to_uint8_puts_the_percentiles_at_the_ends():
     assert (np.diff(got[0].astype(int)) >= 0).all()
 
 
+SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
+ENDS = st.lists(st.floats(0, 100, allow_subnormal=False), min_size=2, max_size=2).map(sorted)
+
+
+@given(st.sampled_from([np.uint8, np.uint16]).flatmap(lambda t: arrays(t, SHAPES)), ENDS)
+def test_percentiles_are_those_of_numpy(image, ends):
+    expected = np.percentile(image, ends, axis=(1, 2), method="linear")
+    np.testing.assert_allclose(images.percentiles(image, *ends), expected, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(images.percentiles(image[0], *ends), expected[:, :1], rtol=1e-12)
+
+
+def test_percentiles_of_large_views_and_of_resized_planes_are_those_of_numpy():
+    image = np.random.default_rng(5).gamma(2, 700, (2, 301, 290)).astype(np.uint16)
+    for part in (image[:, 3:-7, 11:], image[:, ::2].astype(np.float32) / 3):
+        got = images.percentiles(part, 1, 99.5)
+        np.testing.assert_allclose(got, np.percentile(part, [1, 99.5], axis=(1, 2)), rtol=1e-6)
+    for low, high in ((-1, 99), (60, 40), (1, 101)):
+        with pytest.raises(InputError, match="0 ≤ low ≤ high ≤ 100"):
+            images.percentiles(image, low, high)
+
+
+def test_to_uint8_takes_the_percentiles_of_each_channel():
+    got = images.to_uint8(STACK * np.arange(1, 6, dtype=np.uint16)[:, None, None] // 5)
+    for plane, k in zip(got, range(1, 6), strict=True):
+        np.testing.assert_array_equal(plane, images.to_uint8(STACK[k - 1] * np.uint16(k) // 5))
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 65_535), (100, 4_000), (59_999, 60_000)])
 def test_rescale_is_the_formula_at_every_grey_level(low, high):
     values = np.arange(2**16, dtype=np.uint16)[None]
@@ -135,6 +179,15 @@ def test_rescale_without_contrast_does_not_divide_by_zero():
 def test_rescale_takes_one_pair_for_each_channel():
     got = images.rescale(STACK, np.zeros((5, 1, 1)), np.full((5, 1, 1), 60_000))
     np.testing.assert_array_equal(got[2], images.rescale(STACK[2], 0, 60_000))
+
+
+@pytest.mark.parametrize("side", [255, 257])  # below and above what goes plane after plane
+def test_rescale_is_the_same_for_small_and_large_images(side):
+    image = np.random.default_rng(4).integers(0, 3_000, (3, side, side)).astype(np.uint16)
+    low, high = np.array([[100, 300, 5], [2_000, 301, 2_999]])[..., None, None]
+    planes = [images.rescale(x, *ends) for x, *ends in zip(image, low, high, strict=True)]
+    np.testing.assert_array_equal(images.rescale(image, low, high), planes)
+    np.testing.assert_array_equal(images.rescale(image, 9, 99)[2], images.rescale(image[2], 9, 99))
 
 
 def test_center_crop_keeps_the_middle():
