@@ -23,7 +23,7 @@ def fields(of_plate=0.0, of_treatment=0.0, of_field=0.0, seed=0):
 @pytest.mark.parametrize("part", ["plate", "treatment", "field"])
 def test_variance_is_found_where_it_was_put(part):
     shares = likeness.shares(fields(**{f"of_{part}": 0.3}), PLATE, TREATMENT)
-    assert shares[f"share_{part}"] > 0.6
+    assert shares[f"share_{part}"] > 0.5
     assert max(shares.items(), key=lambda item: item[1])[0] == f"share_{part}"
 
 
