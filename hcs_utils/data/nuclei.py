@@ -11,7 +11,7 @@ from hcs_utils.errors import InputError
 NUCLEUS_UM = 12.0  # across, of the cell lines in use
 AREA_UM2 = (30, 800)
 _WORKING_PX = 14  # across a nucleus while it is searched for
-_CONTRAST = 4.0  # nuclei over background, in sd of the background
+_CONTRAST = 5.0  # of nuclei over their background, in sd of the smoothed background
 
 
 def find_nuclei(
@@ -24,10 +24,10 @@ def find_nuclei(
 ) -> pd.DataFrame:
     """Nuclei of a DNA plane [y x]: `site_id nucleus y x area_px touches_border`, a row each.
 
-    The plane is shrunk to nuclei 14 px across, smoothed and freed of its background; pixels whose
-    square root is above Otsu's threshold are split by a watershed, from the maxima of brightness
-    and distance to the outside (the root of their product). Parts outside `area_um2` are left out;
-    without a pixel size, those below a quarter or above six times the area of a disc of
+    The plane is shrunk to nuclei 14 px across, smoothed and freed of its background and the noise
+    of that; what is above Otsu's threshold, in square roots, is split by a watershed from the
+    maxima of brightness and depth (the root of the product). Parts outside `area_um2` are left
+    out; without a pixel size, those below a quarter or above six times the area of a disc of
     `diameter_px`, which is then needed. `y`, `x` is the centroid in pixels. A plane without
     contrast has no nuclei.
     """
@@ -48,13 +48,13 @@ def sizes(
     """Diameter of a nucleus and limits of its area, in pixels; `InputError` when not known."""
     if pixel_size_um is not None and pixel_size_um > 0:
         diameter = diameter_px or NUCLEUS_UM / pixel_size_um
-        return diameter, tuple(area / pixel_size_um**2 for area in area_um2)
+        return float(diameter), (area_um2[0] / pixel_size_um**2, area_um2[1] / pixel_size_um**2)
     if not diameter_px > 0:
         raise InputError(
             "How large nuclei are is not known. Give pixel_size_um, or diameter_px: their width."
         )
     disc = np.pi / 4 * diameter_px**2
-    return diameter_px, (disc / 4, 6 * disc)
+    return float(diameter_px), (disc / 4, 6 * disc)
 
 
 def _shrunk(plane: np.ndarray, factor: int) -> np.ndarray:
@@ -67,11 +67,13 @@ def _shrunk(plane: np.ndarray, factor: int) -> np.ndarray:
 def _segment(plane: np.ndarray, diameter: float) -> np.ndarray:
     """Labels [y x], 0 is background."""
     smooth = ndimage.gaussian_filter(plane, diameter / 14)
-    smooth = np.sqrt(np.maximum(smooth - _background(smooth, diameter), 0))
-    nuclei = smooth > threshold_otsu(smooth)
-    outside = smooth[~nuclei]
-    if not nuclei.any() or smooth[nuclei].mean() - outside.mean() < _CONTRAST * outside.std():
+    smooth -= _background(smooth, diameter)
+    low, quarter = np.percentile(smooth, [5, 25])  # background, as long as it is a quarter
+    sd = (quarter - low) / 0.97
+    smooth = np.sqrt(np.maximum(smooth - (quarter + (0.67 + _CONTRAST) * sd), 0))
+    if not smooth.any():
         return np.zeros(plane.shape, np.int32)
+    nuclei = smooth > threshold_otsu(smooth)
     nuclei = ndimage.binary_fill_holes(ndimage.binary_opening(nuclei))
     depth = ndimage.distance_transform_edt(np.pad(nuclei, 1, mode="edge"))[1:-1, 1:-1]
     depth = ndimage.gaussian_filter(np.sqrt(depth.astype(np.float32)) * smooth, diameter / 10)
@@ -106,8 +108,9 @@ def _background(smooth: np.ndarray, diameter: float) -> np.ndarray:
     blocks = smooth[: counts[0] * side[0], : counts[1] * side[1]]
     blocks = blocks.reshape(counts[0], side[0], counts[1], side[1])
     coarse = np.percentile(blocks[:, ::2, :, ::2], 25, axis=(1, 3))
-    coarse = ndimage.gaussian_filter(coarse, 1, mode="nearest")
-    ys = (np.arange(smooth.shape[0]) + 0.5) / smooth.shape[0] * counts[0] - 0.5
-    xs = (np.arange(smooth.shape[1]) + 0.5) / smooth.shape[1] * counts[1] - 0.5
-    down = np.array([np.interp(ys, np.arange(counts[0]), column) for column in coarse.T]).T
-    return np.array([np.interp(xs, np.arange(counts[1]), row) for row in down]).astype(np.float32)
+    coarse = np.pad(coarse, 2, mode="reflect", reflect_type="odd")  # slopes go on beyond the edge
+    coarse = ndimage.gaussian_filter(coarse, 0.7, mode="nearest")
+    ys, xs = ((np.arange(n) + 0.5) / n * k + 1.5 for n, k in zip(smooth.shape, counts, strict=True))
+    down = np.array([np.interp(ys, np.arange(len(coarse)), column) for column in coarse.T]).T
+    across = [np.interp(xs, np.arange(coarse.shape[1]), row) for row in down]
+    return np.array(across, dtype=np.float32)
