@@ -28,7 +28,10 @@ app = typer.Typer(
     help="High-content screens past their batch effects: from raw images to judged embeddings.",
 )
 Screen = Annotated[
-    Path, typer.Argument(help="A manifest (.parquet), or a screen.yaml beside your own images.")
+    Path,
+    typer.Argument(
+        help="A manifest (.parquet), a screen.yaml beside your own images, or jump and such."
+    ),
 ]
 Root = Annotated[
     Path | None, typer.Option(help="The folder that image paths start from, if not the screen's.")
@@ -218,13 +221,18 @@ def report(
 
 def _read_screen(screen: Path, root: Path | None) -> tuple:
     """Manifest, folder of its images, and their pixel size in um where it is known."""
+    from hcs_utils.data import manifest, remote
+    from hcs_utils.data.screens import own
+    from hcs_utils.files import data_root
+
     if screen.suffix in (".yaml", ".yml"):
-        from hcs_utils.data.screens import own
-
         table = own.from_yaml(screen)
-    else:
-        from hcs_utils.data import manifest
+    elif str(screen) in remote.HOMES and not screen.is_file():
+        from hcs_utils import fetching
 
+        root = root or data_root() / screen
+        table = fetching.fetched(str(screen), root)
+    else:
         table = manifest.read(screen)
     known = table.attrs
     return table, Path(root or known.get("root") or screen.parent), known.get("pixel_size_um")

@@ -1,10 +1,8 @@
 """What `hcs fetch` does: tables, manifest, choice, plan, question, files, report."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -15,15 +13,9 @@ from hcs_utils.data import archives, manifest, remote, selection, transfer
 from hcs_utils.data.download import DEFAULT, Item, Options
 from hcs_utils.errors import InputError
 
-Adapter = Callable[[Path], pd.DataFrame]
-
 
 class Stopped(Exception):
     """The user said no, or asked for the plan alone."""
-
-
-class Incomplete(Exception):
-    """Files that the next step needs are not here."""
 
 
 @dataclass(frozen=True)
@@ -55,30 +47,28 @@ def command(name: str, wish: Wish) -> int:
     except Stopped as stopped:
         typer.echo(str(stopped))
         return 0
-    except Incomplete as reason:
-        typer.secho(f"Error: {reason}", fg="red", err=True)
-        return 1
     except KeyboardInterrupt:
         typer.secho("Stopped. The same command goes on from here.", fg="yellow", err=True)
         return 130
     return 0 if whole else 1
 
 
-def screen(name: str, wish: Wish, adapter: Adapter | None = None) -> bool:
+def screen(name: str, wish: Wish) -> bool:
     """Fetch a public screen: its tables, those of the chosen plates, then the images.
 
-    `adapter` makes the manifest from the tables below the root; by default the one of that name
-    in `hcs_utils.data.screens`. Returns whether everything asked for is here.
+    The adapter of that name in `hcs_utils.data.screens` makes the manifest of the tables that are
+    below the root. Returns whether everything asked for is here.
     """
     where = remote.home(name)
     typer.echo(f"{name}, from {wish.base or where.base}. {where.note}")
-    plates = {key: wish.choice.get(key) for key in ("sources", "batches", "plates")}
-    _needed("tables", remote.tables(where, wish.base), wish)
+    whole = _get("tables", remote.tables(where, wish.base), wish)
     small = [place for place in where.whole if "metadata" in place]
-    _archives(where, [i for i in remote.archives(where, wish.base) if _ends(i, small)], wish, None)
+    tables = [item for item in remote.archives(where, wish.base) if _ends(item, small)]
+    whole &= _archives(where, tables, wish, None)
+    plates = {key: wish.choice.get(key) for key in ("sources", "batches", "plates")}
     found = remote.plate_tables(where, wish.root, wish.base, **plates)
-    whole = not found or _get("tables of plates", found, wish)  # a plate without one is passed over
-    table = (adapter or _adapter(name))(wish.root)
+    whole &= _get("tables of plates", found, wish)
+    table = _manifest(name, wish)
     table = selection.select(table, channels=wish.channels, **wish.choice)
     if where.whole or where.archives:
         names = manifest.channels(table)
@@ -106,29 +96,44 @@ def own(path: Path, wish: Wish) -> bool:
     return _write_manifest(table, wish, wish.manifest) and whole
 
 
+def fetched(name: str, root: Path) -> pd.DataFrame:
+    """The manifest of a public screen below `root`: the one fetched last, else all of its tables.
+
+    Every image must be here. Raises `InputError` naming the tables or images that are not.
+    """
+    if (root / "manifest.parquet").is_file():
+        return manifest.read(root / "manifest.parquet")
+    return import_module(f"hcs_utils.data.screens.{remote.known(name)}").manifest(root)
+
+
 def _images(table: pd.DataFrame, wish: Wish, base: str | None) -> list[Item]:
     return selection.items_of(table, base, wish.illumination)
 
 
-def _adapter(name: str) -> Adapter:
-    module = f"hcs_utils.data.screens.{name}"
-    if find_spec(module) is None:
-        raise InputError(f"The tables of {name} are here, but nothing reads them yet.")
-    read = import_module(module).manifest
-    return lambda root: read(root, check=False)  # the images are yet to come
+def _manifest(name: str, wish: Wish) -> pd.DataFrame:
+    """The manifest of all that the tables below the root speak of, images here or not."""
+    options: dict = {}
+    if name == "jump":  # what was asked for, source 7 too
+        options = {"without": (), "plates": wish.choice.get("plates")}
+    if name == "rxrx1" and (wish.choice.get("batches") or wish.choice.get("plates")):
+        options = {"cell_type": None}
+    table = import_module(f"hcs_utils.data.screens.{name}").manifest(
+        wish.root, check=False, **options
+    )
+    if left_out := table.attrs.get("left_out"):
+        typer.echo(f"Not in the manifest, by the tables that are here: {len(left_out)}")
+        typer.echo("\n".join(selection.some(left_out[:3])))
+    return table
 
 
 def _ends(item: Item, names: list[str]) -> bool:
     return any(item.path.endswith(name) for name in names)
 
 
-def _needed(what: str, items: list[Item], wish: Wish) -> None:
-    if items and not _get(what, items, wish):
-        raise Incomplete(f"The {what} are not all here, and the rest needs them.")
-
-
 def _get(what: str, items: list[Item], wish: Wish) -> bool:
     """State, ask, fetch and report; whether all items are here."""
+    if not items:
+        return True
     if wish.checksums is not None:
         items = selection.with_checksums(items, wish.checksums)
     typer.echo(f"Asking for sizes of {len(items)} files ({what}) …")
@@ -206,9 +211,11 @@ def _write_manifest(table: pd.DataFrame, wish: Wish, default: Path) -> bool:
         place = table[column].str.replace(manifest.PLANE, "", regex=True)
         whole &= place.map(lambda p: (wish.root / p).is_file())
     table = table[whole]
+    table.attrs.pop("left_out", None)
+    table.attrs["root"] = str(wish.root.resolve())
     if len(table):
         manifest.write(table, path)
-        typer.echo(f"{path}: {len(table)} sites. hcs validate {path} --root {wish.root}")
+        typer.echo(f"{path}: {len(table)} sites.")
     missing = int((~whole).sum())
     if missing:
         typer.secho(f"{missing} sites are not in it: a file of each is not here.", fg="yellow")

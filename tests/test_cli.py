@@ -52,7 +52,7 @@ def broken(screen, folder, **changed):
 def test_help_lists_every_command():
     shown = hcs("--help")
     assert shown.exit_code == 0
-    for command in ("validate", "preprocess", "simulate", "run", "report"):
+    for command in ("fetch", "validate", "preprocess", "simulate", "run", "report"):
         assert command in shown.stdout
         assert hcs(command, "--help").exit_code == 0
 

@@ -1,12 +1,10 @@
 """`hcs fetch` from end to end: stated, asked, fetched, killed, gone on with."""
 
-import gzip
 import os
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections import Counter
 
 import numpy as np
@@ -17,6 +15,7 @@ from typer.testing import CliRunner
 from hcs_utils import fetching
 from hcs_utils.cli import app
 from hcs_utils.data import manifest
+from tests.data import public_screens
 from tests.data.faulty_server import FaultyServer
 
 RNG = np.random.default_rng(0)
@@ -61,9 +60,10 @@ def screen(server, tmp_path):
     return tmp_path / "screen" / "manifest.parquet"
 
 
-def here(root):
-    named = {str(p.relative_to(root)): p for p in root.rglob("*.tif")}
-    return {name: path.read_bytes() for name, path in named.items()}
+def images(root):
+    named = {str(p.relative_to(root)): p for p in root.rglob("*.*") if p.name[0] != "."}
+    kinds = (".tif", ".tiff", ".png")
+    return {name: path.read_bytes() for name, path in named.items() if path.suffix in kinds}
 
 
 # A manifest of one's own
@@ -75,10 +75,10 @@ def test_a_part_of_a_screen_is_stated_fetched_and_checked(server, screen):
     assert result.exit_code == 0, result.output
     assert "Images: 2 files, 2.0 kB to fetch" in result.stdout
     assert "2 files fetched (2.0 kB" in result.stdout and "2 by MD5" in result.stdout
-    assert set(here(screen.parent)) == {"P1/A01_1 DNA.tif", "P1/A01_2 DNA.tif"}
+    assert set(images(screen.parent)) == {"P1/A01_1 DNA.tif", "P1/A01_2 DNA.tif"}
     whole = hcs("fetch", screen, "--base", server.url(), "--yes")
     assert "2 files are here already and are kept" in whole.stdout
-    assert here(screen.parent) == server.files
+    assert images(screen.parent) == server.files
     assert hcs("validate", screen).exit_code == 0
 
 
@@ -89,7 +89,7 @@ def test_nothing_is_fetched_unasked(server, screen):
     assert result.stderr == "Error: There is no terminal to ask at. Add --yes to fetch this.\n"
     plan = hcs("fetch", screen, "--base", server.url(), "--plan")
     assert plan.exit_code == 0 and "nothing was fetched" in plan.stdout
-    assert {method for method, _, _ in server.asked} == {"HEAD"} and here(screen.parent) == {}
+    assert {method for method, _, _ in server.asked} == {"HEAD"} and images(screen.parent) == {}
 
 
 @pytest.mark.parametrize(("answer", "files"), [("y", 16), ("", 16), ("n", 0)])
@@ -98,7 +98,7 @@ def test_at_a_terminal_it_asks(server, screen, answer, files, monkeypatch):
     words = ["fetch", str(screen), "--base", server.url()]
     result = CliRunner().invoke(app, words, input=answer + "\n")
     assert result.exit_code == 0 and "Fetch them? [Y/n]" in result.output
-    assert len(here(screen.parent)) == files
+    assert len(images(screen.parent)) == files
 
 
 def test_a_file_that_fails_is_listed_and_the_exit_code_is_1(server, screen):
@@ -124,7 +124,7 @@ def test_a_screen_yaml_is_fetched_into_its_root(server, tmp_path):
     words = [tmp_path / "screen.yaml", "--base", server.url(), "--yes", "--sites", "1"]
     result = hcs("fetch", *words, "--manifest", tmp_path / "some.parquet")
     assert result.exit_code == 0, result.output
-    assert len(here(tmp_path / "images")) == 8
+    assert len(images(tmp_path / "images")) == 8
     assert len(manifest.read(tmp_path / "some.parquet")) == 4
 
 
@@ -133,7 +133,7 @@ def test_a_list_of_checksums_is_held_to(server, screen, tmp_path):
     words = ["--base", server.url(), "--yes", "--retries", "0", "--checksums", tmp_path / "SUMS"]
     result = hcs("fetch", screen, *words)
     assert result.exit_code == 1 and "wrong bytes: their sha256 is" in result.stdout
-    assert len(here(screen.parent)) == 15
+    assert len(images(screen.parent)) == 15
 
 
 @pytest.mark.parametrize(
@@ -166,13 +166,13 @@ def test_killed_in_the_middle_the_same_command_fetches_only_what_is_missing(serv
     server.pace_sec = 0.05
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while len(here(tmp_path)) < 3 or not list(tmp_path.rglob(".*.part")):
+    while len(images(tmp_path)) < 3 or not list(tmp_path.rglob(".*.part")):
         assert time.monotonic() < deadline and process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
     process.stderr.close()
-    there = here(tmp_path)
+    there = images(tmp_path)
     assert 3 <= len(there) < len(paths)
     assert all(content == server.files[name] for name, content in there.items())
     parts = sum(path.stat().st_size for path in tmp_path.rglob(".*.part"))
@@ -182,7 +182,7 @@ def test_killed_in_the_middle_the_same_command_fetches_only_what_is_missing(serv
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert f"{len(there)} files are here already and are kept" in done.stdout
-    assert here(tmp_path) == server.files
+    assert images(tmp_path) == server.files
     assert sum(server.served.values()) == size * (len(paths) - len(there)) - parts
     assert list(tmp_path.rglob(".*.part")) == []
 
@@ -202,69 +202,67 @@ def test_an_interrupt_is_told_in_one_line(screen, monkeypatch):
 
 @pytest.fixture
 def jump(server):
-    """Two plates where cpg0016 has them, behind a base of our own."""
-    plates = pd.DataFrame(
-        {
-            "Metadata_Source": "source_4", "Metadata_Batch": "2021_04_26_Batch1",
-            "Metadata_Plate": ["BR00117035", "BR00117036"], "Metadata_PlateType": "COMPOUND",
-        }
-    )  # fmt: skip
-    empty = b"Metadata_JCP2022\n"
-    names = ("well.csv.gz", "compound.csv.gz", "orf.csv.gz", "crispr.csv.gz")
-    server.files = {f"metadata/{name}": empty for name in (*names, "perturbation_control.csv")}
-    server.files["metadata/plate.csv.gz"] = gzip.compress(plates.to_csv(index=False).encode())
-    table = sites(plates=tuple(plates["Metadata_Plate"]))
-    for plate, rows in table.groupby("plate"):
-        folder = f"source_4/workspace/load_data_csv/2021_04_26_Batch1/{plate}"
-        server.files[f"{folder}/load_data_with_illum.parquet"] = rows.to_parquet()
-    served(server, table)
+    server.files = public_screens.jump()
     return server
 
 
-def adapter(root):
-    """Stands for an adapter: a manifest from the tables below the root."""
-    return pd.concat([pd.read_parquet(path) for path in sorted(root.rglob("load_data*.parquet"))])
+def whole(server, root):
+    """The command for all that is there of source 4."""
+    words = ["fetch", "jump", "--base", server.url(), "--root", root, "--yes"]
+    return hcs(*words, "--sources", "source_4")
 
 
-@pytest.fixture
-def adapted(monkeypatch):
-    monkeypatch.setattr(fetching, "_adapter", lambda name: adapter)
-
-
-def test_tables_come_first_and_then_the_chosen_images(jump, adapted, tmp_path):
+def test_tables_come_first_and_then_the_chosen_images(jump, tmp_path):
     words = ["--base", jump.url(), "--root", tmp_path, "--yes", "--plates", "BR00117036"]
-    result = hcs("fetch", "jump", *words, "--channels", "ER", "--sites", "1")
+    result = hcs("fetch", "jump", *words, "--channels", "ER,DNA", "--sites", "1")
     assert result.exit_code == 0, result.output
-    assert "Tables: 6 files" in result.stdout and "Tables of plates: 1 files" in result.stdout
-    assert "Images: 2 files" in result.stdout
-    wanted = {f"BR00117036/{well}_1 ER.tif" for well in ("A01", "B02")}
-    assert set(here(tmp_path)) == wanted
+    assert "Tables: 7 files" in result.stdout and "Tables of plates: 1 files" in result.stdout
+    assert "Images: 4 files, 4.0 kB to fetch" in result.stdout
+    got = images(tmp_path)
+    assert len(got) == 4 and all("BR00117036" in n and "f01p01" in n for n in got)
+    assert {n.rpartition("-")[2][:3] for n in got} == {"ch1", "ch2"}
+    assert got == {name: jump.files[name] for name in got}
     assert not [name for _, name, _ in jump.asked if "BR00117035" in name]
     made = manifest.read(tmp_path / "manifest.parquet")
-    assert list(made["path_ER"]) == sorted(wanted)
+    assert manifest.channels(made) == ("DNA", "ER") and len(made) == 2
+    assert set(made["role"]) == {"negcon", "trt"}
     assert hcs("validate", tmp_path / "manifest.parquet").exit_code == 0
+    again = hcs("fetch", "jump", *words, "--channels", "ER,DNA", "--sites", "1")
+    assert again.exit_code == 0 and "4 files are here already" in again.stdout
 
 
-def test_without_its_tables_a_screen_stops_with_exit_code_1(jump, adapted, tmp_path):
+def test_a_fetched_screen_is_known_by_its_name(jump, tmp_path, monkeypatch):
+    monkeypatch.setenv("HCS_DATA", str(tmp_path))
+    assert "`hcs fetch jump` brings it" in hcs("validate", "jump").stderr
+    words = ["--base", jump.url(), "--yes", "--compounds", "JCP2022_000001"]
+    assert hcs("fetch", "jump", *words, "--sources", "source_4").exit_code == 0
+    result = hcs("validate", "jump")
+    assert result.exit_code == 0 and "4 sites in 2 wells, 2 plates" in result.stdout
+    (tmp_path / "jump" / "manifest.parquet").unlink()
+    assert hcs("validate", "jump").exit_code == 2  # the tables speak of wells that are not here
+
+
+def test_without_a_table_it_says_which(jump, tmp_path):
     del jump.files["metadata/well.csv.gz"]
-    result = hcs("fetch", "jump", "--base", jump.url(), "--root", tmp_path, "--yes")
-    assert result.exit_code == 1
+    result = whole(jump, tmp_path)
+    assert result.exit_code == 2
     assert "well.csv.gz: 404: not there" in result.stdout
-    assert "The tables are not all here" in result.stderr
+    assert "the table 'well' is not below" in result.stderr
 
 
-def test_a_plate_without_its_table_is_passed_over_and_told(jump, adapted, tmp_path):
-    folder = "source_4/workspace/load_data_csv/2021_04_26_Batch1/BR00117035"
+def test_a_plate_without_its_table_is_passed_over_and_told(jump, tmp_path):
+    folder = f"source_4/workspace/load_data_csv/{public_screens.BATCH}/BR00117035"
     del jump.files[f"{folder}/load_data_with_illum.parquet"]
-    result = hcs("fetch", "jump", "--base", jump.url(), "--root", tmp_path, "--yes")
+    result = whole(jump, tmp_path)
     assert result.exit_code == 1
     assert "BR00117035/load_data_with_illum.parquet: 404: not there" in result.stdout
+    assert "BR00117035: no load_data table" in result.stdout
     assert set(manifest.read(tmp_path / "manifest.parquet")["plate"]) == {"BR00117036"}
 
 
-def test_the_manifest_holds_the_sites_that_are_here(jump, adapted, tmp_path):
-    jump.always = {"BR00117035/A01_1 DNA.tif": 403}
-    result = hcs("fetch", "jump", "--base", jump.url(), "--root", tmp_path, "--yes")
+def test_the_manifest_holds_the_sites_that_are_here(jump, tmp_path):
+    jump.always = {next(name for name in jump.files if name.endswith(".tiff")): 403}
+    result = whole(jump, tmp_path)
     assert result.exit_code == 1
     assert "1 sites are not in it" in result.stdout
     assert len(manifest.read(tmp_path / "manifest.parquet")) == 7
@@ -273,42 +271,40 @@ def test_the_manifest_holds_the_sites_that_are_here(jump, adapted, tmp_path):
 # Archives
 
 
-@pytest.fixture
-def zipped(server, tmp_path, monkeypatch):
-    """BBBC021 in small: two plates, an archive each."""
-    table = sites()
-    for channel in ("DNA", "ER"):
-        table[f"path_{channel}"] = "images/" + table[f"path_{channel}"]
-    for plate, rows in table.groupby("plate"):
-        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-            for path in rows[["path_DNA", "path_ER"]].to_numpy().ravel():
-                archive.writestr(path.removeprefix("images/"), RNG.bytes(1000))
-        server.files[f"BBBC021_v1_images_{plate}.zip"] = (tmp_path / "a.zip").read_bytes()
-    for name in ("image", "compound", "moa"):
-        server.files[f"BBBC021_v1_{name}.csv"] = b"x\n"
-    monkeypatch.setattr(fetching, "_adapter", lambda name: lambda root: table)
-    return server
-
-
 @pytest.mark.parametrize("drop", [False, True])
-def test_archives_are_fetched_whole_and_unpacked_in_part(zipped, tmp_path, drop):
-    root = tmp_path / "root"
-    words = ["fetch", "bbbc021", "--base", zipped.url(), "--root", root, "--yes"]
-    words += ["--drop-archives"] * drop
-    result = hcs(*words, "--plates", "P2", "--channels", "ER")
+def test_archives_are_fetched_whole_and_unpacked_in_part(server, tmp_path, drop):
+    server.files = public_screens.bbbc021()
+    words = ["fetch", "bbbc021", "--base", server.url(), "--root", tmp_path, "--yes"]
+    words += ["--drop-archives"] * drop + ["--plates", "Week1_22141"]
+    result = hcs(*words, "--channels", "DNA")
     assert result.exit_code == 0, result.output
-    assert set(here(root)) == {f"images/P2/{w}_{s} ER.tif" for w in ("A01", "B02") for s in (1, 2)}
-    assert (root / "archives/BBBC021_v1_images_P2.zip").exists() != drop
-    zipped.served.clear()
-    again = hcs(*words, "--plates", "P2", "--channels", "ER")
-    assert again.exit_code == 0 and sum(zipped.served.values()) == 0
-    more = hcs(*words, "--plates", "P2")
-    assert more.exit_code == 0 and len(here(root)) == 8
-    assert bool(zipped.served) == drop  # the archive is fetched again if it was dropped
+    names = {f"{w}_s{s}_w1" for w in ("B02", "C03") for s in (1, 2)}
+    stem = "images/Week1_22141/Week1_22141_"
+    assert set(images(tmp_path)) == {f"{stem}{name}.tif" for name in names}
+    assert hcs("validate", tmp_path / "manifest.parquet").exit_code == 0
+    assert (tmp_path / "archives/BBBC021_v1_images_Week1_22141.zip").exists() != drop
+    server.served.clear()
+    again = hcs(*words, "--channels", "DNA")
+    assert again.exit_code == 0 and sum(server.served.values()) == 0
+    more = hcs(*words)
+    assert more.exit_code == 0 and len(images(tmp_path)) == 12
+    assert bool(server.served) == drop  # an archive that was dropped is fetched again
 
 
-def test_a_damaged_archive_is_told(zipped, tmp_path):
-    zipped.files["BBBC021_v1_images_P2.zip"] = b"no zip"
-    words = ["--base", zipped.url(), "--root", tmp_path / "root", "--yes"]
+def test_an_archive_of_the_whole_screen_is_unpacked_for_the_chosen_part(server, tmp_path):
+    server.files = public_screens.rxrx1()
+    words = ["fetch", "rxrx1", "--base", server.url(), "--root", tmp_path, "--yes"]
+    result = hcs(*words, "--wells", "B03")
+    assert result.exit_code == 0, result.output
+    assert "single plates cannot be fetched" in result.stdout
+    assert len(images(tmp_path)) == 12  # HUVEC, one well, two sites, six channels
+    assert hcs(*words, "--batches", "RPE-01").exit_code == 0
+    assert len(images(tmp_path)) == 12 + 24
+    assert set(manifest.read(tmp_path / "manifest.parquet")["batch"]) == {"RPE-01"}
+
+
+def test_a_damaged_archive_is_told(server, tmp_path):
+    server.files = public_screens.bbbc021() | {"BBBC021_v1_images_Week1_22141.zip": b"no zip"}
+    words = ["--base", server.url(), "--root", tmp_path, "--yes"]
     result = hcs("fetch", "bbbc021", *words)
     assert result.exit_code == 2 and "no readable zip archive" in result.stderr

@@ -19,6 +19,8 @@ from hcs_utils.errors import InputError
 _GALLERY = "s3://cellpainting-gallery"  # github.com/broadinstitute/cellpainting-gallery, README
 _BBBC = "https://data.broadinstitute.org/bbbc"  # bbbc.broadinstitute.org
 _JUMP = "https://github.com/jump-cellpainting/datasets/raw/main/metadata"  # README there
+_TARGETS = "https://github.com/jump-cellpainting/JUMP-Target/raw/master"  # README there
+_TARGET2 = "JUMP-Target-2_compound_metadata.tsv"
 _LINCS = "https://github.com/broadinstitute/lincs-cell-painting/raw/master/metadata"
 _LINCS_BATCH = "2016_04_01_a549_48hr_batch1"
 
@@ -45,9 +47,12 @@ HOMES = {
     "jump": Home(
         base=f"{_GALLERY}/cpg0016-jump",
         tables={
-            f"metadata/{name}": f"{_JUMP}/{name}"
-            for name in ("plate.csv.gz", "well.csv.gz", "compound.csv.gz", "orf.csv.gz",
-                         "crispr.csv.gz", "perturbation_control.csv")
+            **{
+                f"metadata/{name}": f"{_JUMP}/{name}"
+                for name in ("plate.csv.gz", "well.csv.gz", "compound.csv.gz", "orf.csv.gz",
+                             "crispr.csv.gz", "perturbation_control.csv")
+            },
+            f"metadata/{_TARGET2}": f"{_TARGETS}/{_TARGET2}",
         },
         plates=("metadata/plate.csv.gz", "Metadata_Source", "Metadata_Batch", "Metadata_Plate"),
         plate_tables=(
@@ -84,7 +89,7 @@ HOMES = {
         whole=("rxrx1-metadata.zip", "rxrx1-images.zip"),
         strip="rxrx1/",
         note="CC BY-NC-SA 4.0. One archive of about 47 GB: single plates cannot be fetched; what "
-        "you choose is unpacked from it.",
+        "you choose is unpacked from it, HUVEC alone unless you name batches or plates.",
     ),
     # bbbc.broadinstitute.org/BBBC021: one archive of about 750 MB for each of 55 plates
     "bbbc021": Home(

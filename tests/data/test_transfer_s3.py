@@ -1,12 +1,16 @@
 """Unsigned S3, against moto's server, with files where cpg0016 has them."""
 
 import hashlib
+import logging
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from hcs_utils.cli import app
 from hcs_utils.data import transfer, web
 from hcs_utils.data.download import Item, Options, part_path
+from tests.data import public_screens
 
 boto3 = pytest.importorskip("boto3")
 moto = pytest.importorskip("moto.server")
@@ -21,6 +25,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def endpoint():
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = moto.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -140,6 +145,17 @@ def test_names_with_any_character_come(s3, options, tmp_path):
         s3.put_object(Bucket=BUCKET, Key=key, Body=key.encode())
     assert transfer.fetch(list(map(item, keys)), tmp_path, options).failed == []
     assert [(tmp_path / key).read_text() for key in keys] == keys
+
+
+def test_a_plate_of_jump_by_its_name(s3, endpoint, tmp_path):
+    for name, content in public_screens.jump().items():
+        s3.put_object(Bucket=BUCKET, Key=f"cpg0016-jump/{name}", Body=content)
+    words = ["fetch", "jump", "--base", public_screens.GALLERY, "--endpoint", endpoint]
+    words += ["--plates", "BR00117035", "--channels", "DNA", "--root", str(tmp_path), "--yes"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "Images: 4 files fetched (4.0 kB" in result.stdout and "4 by MD5" in result.stdout
+    assert len(list(tmp_path.rglob("*.tiff"))) == 4
 
 
 def test_a_refusal_says_what_403_may_mean():
