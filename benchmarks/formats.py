@@ -191,12 +191,12 @@ def on_scale(screen: experiments.Screen, scale: str, folder: Path) -> experiment
 
 
 def trained(settings: experiments.Settings, screen: experiments.Screen):
-    """The encoder of a run, and its table with the column `split`."""
+    """The encoder of a run, its table with the column `split`, and `right` on its own images."""
     before = os.environ.get("HCS_RESULTS")
     with tempfile.TemporaryDirectory() as folder:  # the run's own record is not wanted
         os.environ["HCS_RESULTS"] = folder
         try:
-            table = experiments.run(settings, screen, progress=False).table
+            result = experiments.run(settings, screen, progress=False)
         finally:
             os.environ.pop("HCS_RESULTS")
             if before is not None:
@@ -205,7 +205,9 @@ def trained(settings: experiments.Settings, screen: experiments.Screen):
     network.load_state_dict(
         load_file(experiments.run_folder(settings, screen) / "model.safetensors")
     )
-    return network, table
+    own = right(network, screen, result.table)
+    assert np.isclose(own.mean(), result.metrics["knn_znorm"][0], atol=0.003)  # the same judgement
+    return network, result.table, own
 
 
 def right(network, screen: experiments.Screen, table: pd.DataFrame) -> pd.Series:
@@ -246,8 +248,7 @@ def simulated_accuracy(screen: experiments.Screen, seeds: list[int], size: str) 
         scaled = {scale: on_scale(screen, scale, Path(name)) for scale in SCALES}
         for seed in seeds:
             settings = experiments.Settings(**options | {"method": "supervised", "seed": seed})
-            network, table = trained(settings, screen)
-            base = right(network, screen, table)
+            network, table, base = trained(settings, screen)
             for form in ("png", "jxl", "zarr"):  # the same pixels
                 found[form, seed] = lost(base, base, well)
             for form, variant in variants.items():
@@ -255,8 +256,7 @@ def simulated_accuracy(screen: experiments.Screen, seeds: list[int], size: str) 
                 tell(f"{form} seed {seed}", found[form, seed]["knn_znorm_lost"])
             whole = None
             for scale, variant in scaled.items():
-                network, table = trained(settings, variant)
-                own = right(network, variant, table)
+                _, table, own = trained(settings, variant)
                 own.index = table["site_id"].loc[own.index]
                 whole = own if whole is None else whole
                 wells = (table["plate"] + table["well"]).set_axis(table["site_id"])
