@@ -1,59 +1,98 @@
-"""The compounds of the simulated screen: real SMILES, and a code of traits for each."""
+"""The compounds of the simulated screen: structure, code of traits, MoA, and response to dose."""
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
+from hcs_utils.data.screens import molecules
 from hcs_utils.data.screens.drawing import TRAITS
 from hcs_utils.errors import InputError
 
-_SCAFFOLDS = (
-    "{a}c1ccc(cc1)C(=O)N{b}", "{a}c1ccc2c(c1)ncnc2N{b}", "{a}c1ccc2[nH]cc(c2c1)CC{b}",
-    "{a}c1ccc(cc1)S(=O)(=O)N{b}", "{a}c1ccnc(c1)N{b}", "{a}C1CCN(CC1)C(=O){b}",
-    "{a}c1ccc(cc1)-c1ccnc(n1)N{b}", "{a}c1csc(n1)N{b}",
-)  # fmt: skip
-_GROUPS_A = ("C", "CC", "F", "Cl", "OC", "N", "O", "FC(F)(F)", "N#C", "CC(C)")
-_GROUPS_B = (
-    "C", "CC", "C1CC1", "CCO", "CCOC", "c1ccccc1", "CC(C)C", "CCN(C)C", "Cc1ccccc1", "C1CCCC1",
-)  # fmt: skip
+CONTROL, CONTROL_SMILES = "DMSO", "CS(C)=O"
+_STEEPNESS = 1.5  # Hill coefficient
+_EC50_UM = 0.6  # median over compounds; they spread by a factor of 1.5 (one sd)
 
 
-def codebook(treatments: int, levels: int, seed: int = 0) -> np.ndarray:
-    """Trait values [treatments t] in [−1, 1], far apart: drawn greedily at random.
+def compounds(
+    n: int, seed: int = 0, levels: int = 2, structure_share: float | int = 0.5
+) -> pd.DataFrame:
+    """``n`` compounds with codes of traits in [−1, 1] that are far apart.
 
-    The smallest L1 distance between two codes starts at 8 (four flipped binary traits) and is
-    lowered only when no further code can be found.
+    The latent of each trait is √s · structure + √(1−s) · private, with s = ``structure_share``:
+    the first is a sum over scaffold and two substituents, the second belongs to the compound
+    alone; both have unit variance over the library. ``levels`` equally likely values are made of
+    it (2: −1, 1; 3: −1, 0, 1; 0: no rounding). The smallest L1 distance between two codes starts
+    at 8 (four flipped binary traits) and is lowered only when no further compound can be found.
+
+    Columns: compound, smiles, scaffold, on_ring, on_nitrogen (numbers of the parts), moa,
+    target, ec50_um, and for each trait ``code_``, ``structure_`` and ``private_``. A compound's
+    MoA is that of the nearest of the first compounds; its target depends on its scaffold too.
     """
-    values = np.linspace(-1, 1, levels)
-    grid = np.stack(np.meshgrid(*[values] * len(TRAITS), indexing="ij"), -1).reshape(
-        -1, len(TRAITS)
-    )
-    grid = np.random.default_rng(seed).permutation(grid)
-    if treatments > len(grid):
-        raise InputError(
-            f"{treatments} treatments asked, but {levels} levels give {len(grid)} codes"
-        )
-    for apart in np.arange(8, 0, -1):
-        gap, chosen = np.full(len(grid), np.inf), []
-        while len(chosen) < treatments and (free := np.flatnonzero(gap >= apart)).size:
-            chosen.append(free[0])
-            gap = np.minimum(gap, np.abs(grid - grid[free[0]]).sum(1))
-            gap[free[0]] = -1
-        if len(chosen) == treatments:
-            return grid[chosen]
-    raise InputError(f"no {treatments} distinct codes with {levels} levels")
-
-
-def compound_table(treatments: int, levels: int, seed: int = 0) -> pd.DataFrame:
-    """One row a compound: SMILES from scaffold and substituents, MoA and target by its code."""
+    smiles = np.array(molecules.library())
+    if not 0 < n <= len(smiles):
+        raise InputError(f"{n} compounds asked; the library has {len(smiles)}: choose 1 to that.")
     rng = np.random.default_rng([seed, 1])
-    space = len(_SCAFFOLDS) * len(_GROUPS_A) * len(_GROUPS_B)
-    picked = rng.choice(space, treatments, replace=False)
-    codes = codebook(treatments, levels, seed)
-    rows = [("DMSO", "CS(C)=O", "negcon", 0.0, "", "")]
-    for k, (index, code) in enumerate(zip(picked, codes, strict=True)):
-        scaffold, rest = divmod(int(index), len(_GROUPS_A) * len(_GROUPS_B))
-        a, b = divmod(rest, len(_GROUPS_B))
-        smiles = _SCAFFOLDS[scaffold].format(a=_GROUPS_A[a], b=_GROUPS_B[b])
-        moa = TRAITS[int(np.argmax(np.abs(code)))] if levels > 2 else f"moa_{k % 4}"
-        rows.append((f"SIM-{k:04d}", smiles, "trt", 5.0, moa, f"T{k % 8}"))
-    return pd.DataFrame(rows, columns=["compound", "smiles", "role", "dose_um", "moa", "target"])
+    order = rng.permutation(len(smiles))
+    parts = np.stack(molecules.parts(np.arange(len(smiles))), 1)
+    structure = sum(rng.standard_normal((k.max() + 1, len(TRAITS)))[k] for k in parts.T)
+    structure = (structure - structure.mean(0)) / structure.std(0)
+    private = rng.standard_normal(structure.shape)
+    latent = np.sqrt(structure_share) * structure + np.sqrt(1 - structure_share) * private
+    potency = _EC50_UM * 1.5 ** rng.standard_normal(len(smiles))
+    chosen = order[_far_apart(_levels(latent, levels)[order], n)]
+    code = _levels(latent, levels)[chosen]
+    typical = latent[chosen[: max(2, min(n // 4, 24))]]
+    moa = ((latent[chosen, None] - typical) ** 2).sum(-1).argmin(1)
+    columns = {
+        "compound": [f"SIM-{k:04d}" for k in range(n)],
+        "smiles": smiles[chosen],
+        **dict(zip(("scaffold", "on_ring", "on_nitrogen"), parts[chosen].T, strict=True)),
+        "moa": [f"moa_{k + 1:02d}" for k in moa],
+        "target": [
+            f"T{k + 1:02d}{'AB'[s % 2]}" for k, s in zip(moa, parts[chosen, 0], strict=True)
+        ],
+        "ec50_um": potency[chosen].round(3),
+    }
+    for name, values in (
+        ("code", code),
+        ("structure", structure[chosen]),
+        ("private", private[chosen]),
+    ):
+        columns |= {f"{name}_{t}": values[:, k] for k, t in enumerate(TRAITS)}
+    return pd.DataFrame(columns)
+
+
+def codebook(
+    treatments: int, levels: int, seed: int = 0, structure_share: float | int = 0.5
+) -> np.ndarray:
+    """Trait values [treatments t] in [−1, 1] of :func:`compounds`."""
+    table = compounds(treatments, seed, levels, structure_share)
+    return table[[f"code_{t}" for t in TRAITS]].to_numpy()
+
+
+def effect(dose_um, ec50_um):
+    """Share of the full phenotype at a dose: Hill's curve."""
+    rise = np.asarray(dose_um, float) ** _STEEPNESS
+    return rise / (rise + np.asarray(ec50_um, float) ** _STEEPNESS)
+
+
+def _levels(latent: np.ndarray, levels: int) -> np.ndarray:
+    share = norm.cdf(latent)
+    if levels == 0:
+        return 2 * share - 1
+    return np.linspace(-1, 1, levels)[np.minimum((share * levels).astype(int), levels - 1)]
+
+
+def _far_apart(codes: np.ndarray, n: int) -> np.ndarray:
+    """Places of ``n`` codes, taken greedily in their order, as far apart as goes."""
+    for apart in (8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.01):
+        gap, chosen = np.full(len(codes), np.inf), []
+        while len(chosen) < n and (free := np.flatnonzero(gap >= apart)).size:
+            chosen.append(free[0])
+            gap = np.minimum(gap, np.abs(codes - codes[free[0]]).sum(1))
+        if len(chosen) == n:
+            return np.array(chosen)
+    raise InputError(
+        f"{n} compounds asked, but only {len(chosen)} distinct codes were found. Use more levels, "
+        "or 0 for codes that are not rounded."
+    )
