@@ -4,9 +4,10 @@ Below the root: `BBBC022_v1_image.csv` and the images as the archives unpack, a 
 channel (`BBBC022_v1_images_20585w1/IXMtest_A01_s1_w1….tif`), also in `images/`. A plate has 384
 wells of nine fields, 520 × 696 pixels, 64 of the wells untreated ("mock").
 
-Traps. Some lines of the table have too few or too many fields, so that columns shift: they are
-left out, and listed. The unit of `CPD_MMOL_CONC` is not documented where we looked: it is kept as
-it is (`mmol_conc`) and doses stay empty. Single cells are cut by `hcs_utils.data.cells`.
+Traps. Some lines of the table have too few or too many fields, so that columns shift: these, and
+those whose well, site and channel are not those of their file names, are left out and listed. The
+unit of `CPD_MMOL_CONC` is not documented where we looked: it is kept as it is (`mmol_conc`) and
+doses stay empty. Single cells are cut by `hcs_utils.data.cells`.
 
 Source: Gustafsdottir et al. 2013; Ljosa et al. 2012. Columns as three public readers name them
 (no copy of the table was at hand): w1 Hoechst, w2 ER, w3 Syto, w4 Ph_golgi, w5 Mito.
@@ -55,11 +56,18 @@ def manifest(
     rows, wrong = tables.read_ragged(path)
     files = [f"Image_FileName_{column}" for column, _ in CHANNELS.values()]
     tables.need(rows, [_PLATE, _WELL, _ROLE, _SITE, *files], path)
-    shifted = ~rows[files[0]].str.lower().str.endswith((".tif", ".tiff"))
-    wrong += [f"{path.name}: no image in {files[0]}: {row!r}" for row in rows[files[0]][shifted]]
+    at = rows[_WELL] + "_s" + rows[_SITE] + "_w"
+    fits = pd.Series(True, rows.index)
+    for column, w in CHANNELS.values():  # IXMtest_A01_s1_w1….tif
+        names = rows[f"Image_FileName_{column}"]
+        fits &= names.str.extract(r"_([A-P]\d\d_s\d+_w\d)", expand=False) == at + str(w)
+    wrong += [
+        f"{path.name}: well, site or channel is not that of the file {row!r}"
+        for row in rows[files[0]][~fits]
+    ]
     if len(wrong) > _PART * (len(rows) + len(wrong)):
         tables.refuse(wrong, "lines of the table cannot be read", "Fetch it again.")
-    rows = rows[~shifted]
+    rows = rows[fits]
     found = {ours: rows[name] for ours, name in _NAMES.items() if name in rows}
     if not {"name", "broad_id"} & set(found):
         raise InputError(f"{path} names no compounds: {_NAMES['name']} or {_NAMES['broad_id']}.")

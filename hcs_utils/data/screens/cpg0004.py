@@ -87,6 +87,8 @@ def _wells(root: str | Path, given: tables.Tables) -> pd.DataFrame:
     tables.refuse(absent, f"platemaps are not in {path.parent / 'platemap'}", f"See {_ORIGIN}.")
     maps = [path.parent / "platemap" / f"{name}.txt" for name in plates["Plate_Map_Name"].unique()]
     layout = pd.concat([tables.read(one, columns) for one in maps], ignore_index=True)
+    twice = "wells stand on several rows of the platemaps"
+    tables.once(layout, ["plate_map_name", "well_position"], twice, f"See {_ORIGIN}.")
     sample, dose = layout["broad_sample"], pd.to_numeric(layout["mmoles_per_liter"])
     compound = sample.str[:13].where(sample != "", "DMSO")
     same = ["plate_map_name", "broad_sample", "mmoles_per_liter"]  # a treatment has one well

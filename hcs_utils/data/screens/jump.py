@@ -83,7 +83,7 @@ def _plates(root, types, sources, without, plates, given) -> pd.DataFrame:
     table = table[_PLATE].set_axis(["source", "batch", "plate", "plate_type"], axis=1)
     for what, asked in (("plate_type", types), ("source", sources), ("plate", plates)):
         if asked is not None:
-            known = set(table[what])
+            known = {*table[what], *(PLATE_TYPES if what == "plate_type" else ())}
             unknown = [f"{what} {name}" for name in asked if name not in known]
             tables.refuse(unknown, "names are not in the table of plates", "See plate.csv.gz.")
             table = table[table[what].isin(list(asked))]
@@ -98,6 +98,9 @@ def _treated(frame: pd.DataFrame, root, empty: bool, given: tables.Tables) -> pd
     wells = _table(root, "well", _WELL, given)[_WELL]
     wells = wells.set_axis(["source", "plate", "well", "compound"], axis=1)
     wells["well"] = normalise_wells(wells["well"])
+    wells = wells[wells["plate"].isin(set(frame["plate"]))].drop_duplicates()
+    twice = "wells have several treatments in well.csv"
+    tables.once(wells, ["source", "plate", "well"], twice, f"See {_ORIGIN}.")
     frame = frame.merge(wells, "left", ["source", "plate", "well"], validate="many_to_one")
     lost = frame[frame["compound"].isna()]
     tables.refuse(

@@ -102,6 +102,13 @@ def refuse(rows: Sequence[str], what: str, mend: str) -> None:
         raise InputError(f"{len(rows)} {what}:\n{shown}{more}\n{mend}")
 
 
+def once(table: pd.DataFrame, keys: Sequence[str], what: str, mend: str) -> None:
+    """Raise `InputError` listing the values of `keys` that stand on more than one row."""
+    again = table[table.duplicated(list(keys))]
+    rows = again[keys[0]].str.cat([again[key] for key in keys[1:]], sep=" ")
+    refuse(rows.unique().tolist(), what, mend)
+
+
 def placed(
     root: str | Path, frame: pd.DataFrame, layouts: Sequence[Callable[[pd.DataFrame], dict]]
 ) -> pd.DataFrame:
