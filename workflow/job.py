@@ -1,13 +1,25 @@
-"""One job of the grid: prepare a screen, or run notebook 22; it ends when its parent does.
+"""One job of a workflow: of the grid, or of preprocessing; it ends when its parent does.
 
-A grid that is killed must leave no run behind that works on the same files as its successor.
+A workflow that is killed must leave no job behind that works on the same files as its successor.
+On a cluster the parent is the scheduler's own step on that machine: the job ends with it, not
+with the command that submitted it.
+
+    job.py prepare SCREEN SIZE IMAGE_PX        the grid: a screen in its store
+    job.py run OUTPUT PRESET NAME=VALUE …      the grid: notebook 22
+    job.py plan OUT REQUEST                    preprocessing: its plan, from settings as JSON
+    job.py plate OUT FOLDER [allow_missing]    preprocessing: one plate
+    job.py join OUT [allow_missing] [tidy]     preprocessing: all plates
 """
 
+import importlib
+import json
 import os
 import sys
 import threading
 import time
+from pathlib import Path
 
+from hcs_utils import files
 from hcs_utils.errors import InputError
 
 NOTEBOOK = "notebooks/22_cdcl_run.ipynb"
@@ -25,6 +37,9 @@ def follow_parent(every_sec: float = 1.0) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+# The grid
+
+
 def prepare(screen: str, size: str, image_px: str) -> None:
     from hcs_utils import experiments
 
@@ -38,17 +53,95 @@ def run(output: str, preset: str, *pairs: str) -> None:
 
     given = dict(pair.split("=", 1) for pair in pairs)
     parameters = {name: yaml.safe_load(value) for name, value in given.items()}
-    print(runs.execute(NOTEBOOK, output, parameters, preset, progress=False))
+    try:
+        print(runs.execute(NOTEBOOK, output, parameters, preset, progress=False))
+    except runs.NotebookError as error:
+        sys.exit(f"Error: {error}")
+
+
+# Preprocessing
+
+
+def plan(out: str, request: str) -> None:
+    """The plan of what `request` asks for; `out/request.json` then tells that it stands."""
+    from hcs_utils.data import plates
+
+    asked = json.loads(request)
+    table, root, um = screen(asked["screen"], asked.get("root"), asked.get("size"))
+    recipe = {name: value for name, value in asked.items() if name not in NOT_RECIPE}
+    if "image_px" in asked:
+        recipe["size"] = asked["image_px"]
+    um = asked.get("pixel_size_um", um)
+    plates.plan(table, root, out, plates.Recipe(**recipe), pixel_size_um=um)
+    planned = plates.read_plan(out)["plates"]
+    print(f"{len(planned)} plates, {sum(entry['sites'] for entry in planned)} fields")
+    files.write_json(Path(out) / "request.json", asked)
+
+
+NOT_RECIPE = ("screen", "root", "size", "image_px", "pixel_size_um")
+PUBLIC = ("rxrx1", "cpg0004", "jump", "bbbc021", "bbbc022")
+
+
+def screen(name: str, root: str | None, size: str | None):
+    """Manifest, root and pixel size (µm) of a screen by its name, screen.yaml or manifest."""
+    from hcs_utils.data import manifest as manifests
+    from hcs_utils.data.screens import own, simulated
+
+    if name.endswith(".parquet"):
+        table = manifests.read(name)
+        root = root or table.attrs.get("root") or str(Path(name).parent)
+    elif name.endswith((".yaml", ".yml")):
+        table = own.from_yaml(name)
+        root = root or table.attrs["root"]
+    elif name == "simulated":
+        config = simulated.SIZES.get(size or "quick")
+        if config is None:
+            near = manifests.nearest(str(size), list(simulated.SIZES))
+            known = ", ".join(simulated.SIZES)
+            raise InputError(
+                f"There is no simulated screen of size {size!r}{near}; there are {known}. "
+                "The side of the stored images, in pixels, is image_px."
+            )
+        root = root or str(files.data_root() / "simulated" / (size or "quick"))
+        simulated.draw(root, config)
+        table = simulated.manifest(root)
+        table.attrs["pixel_size_um"] = simulated.PIXEL_SIZE_UM
+    elif name in PUBLIC:
+        root = root or str(files.data_root() / name)
+        table = importlib.import_module(f"hcs_utils.data.screens.{name}").manifest(root)
+    else:
+        near = manifests.nearest(name, ["simulated", *PUBLIC])
+        raise InputError(
+            f"screen is {name!r}{near}; give the path of a screen.yaml or of a manifest "
+            f"(.parquet), or one of simulated, {', '.join(PUBLIC)}."
+        )
+    return table, root, table.attrs.get("pixel_size_um")
+
+
+def plate(out: str, folder: str, *words: str) -> None:
+    from hcs_utils.data import plates
+
+    planned = {entry["folder"]: entry["plate"] for entry in plates.read_plan(out)["plates"]}
+    report = plates.run_plate(out, planned[folder], allow_missing="allow_missing" in words)
+    print(f"{report.done} fields done, {report.skipped} were, {len(report.failed)} failed")
+    for site, why in report.failed[:20]:
+        print(f"    {site}: {why}")
+
+
+def join(out: str, *words: str) -> None:
+    from hcs_utils.data import plates
+
+    flags = {name: name in words for name in ("allow_missing", "tidy")}
+    print(plates.join(out, **flags))
 
 
 def main(command: str, *arguments: str) -> int:
-    from hcs_utils.runs import NotebookError
-
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     follow_parent()
+    jobs = {"prepare": prepare, "run": run, "plan": plan, "plate": plate, "join": join}
     try:
-        {"prepare": prepare, "run": run}[command](*arguments)
-    except (InputError, NotebookError) as error:
+        jobs[command](*arguments)
+    except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     return 0
