@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hcs_utils.data.store import Store, open_store
 from hcs_utils.errors import InputError
 from hcs_utils.learning.minibatches import Stored
 
+PUBLIC = ("rxrx1", "cpg0004", "jump", "bbbc021", "bbbc022")  # a module each in data.screens
 _IN_MEMORY_GIB = 4
 
 
@@ -42,10 +44,11 @@ class Screen:
 def prepare(
     screen: str = "simulated", size: str = "quick", image_px: int = 0, progress: bool = False
 ) -> Screen:
-    """Bring a screen to the store: draw it (``simulated``) or read a ``screen.yaml`` of your own.
+    """Bring a screen to the store: ``simulated``, one of ``PUBLIC``, or a ``screen.yaml``.
 
-    What is there already is used; what was interrupted goes on. ``image_px`` is the side of the
-    stored squares, 0 for the files' own size.
+    A simulated screen is drawn, of size ``size``; a public one is read in ``$HCS_DATA/<name>``, of
+    it what ``hcs fetch`` brought last, else all. What is there already is used; what was
+    interrupted goes on. ``image_px`` is the side of the stored squares, 0 for the files' own size.
     """
     if screen == "simulated":
         one_of("size", size, simulated.SIZES)
@@ -53,12 +56,15 @@ def prepare(
         simulated.draw(root, simulated.SIZES[size], progress=progress)
         table, um = simulated.manifest(root), simulated.PIXEL_SIZE_UM
         state = (root / "simulated.json").read_text()
-    elif str(screen).endswith((".yaml", ".yml")):
-        table = own.from_yaml(screen)
+    elif screen in PUBLIC or str(screen).endswith((".yaml", ".yml")):
+        table = _public(screen) if screen in PUBLIC else own.from_yaml(screen)
         name = re.sub(r"[^\w.-]+", "-", table.attrs["screen"]).strip("-.") or "own"
         root, um, state = Path(table.attrs["root"]), table.attrs.get("pixel_size_um"), ""
     else:
-        raise InputError(f"screen is {screen!r}; give 'simulated' or the path of a screen.yaml.")
+        raise InputError(
+            f"screen is {screen!r}; give 'simulated' or the path of a screen.yaml, or a public "
+            f"screen: {', '.join(PUBLIC)}{manifests.nearest(str(screen), PUBLIC)}."
+        )
     px = image_px or None
     key = files.sha256(f"{root.resolve()} {state}".encode())[:8]
     path = files.data_root() / "stores" / f"{name}-{key}-{px or 'full'}.zarr"
@@ -68,6 +74,22 @@ def prepare(
     store = open_store(path)
     table = table.set_index("site_id").loc[list(store.site_ids)].reset_index()
     return Screen(name, Path(root), table, store)
+
+
+def _public(name: str) -> pd.DataFrame:
+    """The manifest of a public screen: the one that `hcs fetch` wrote, else of all its tables."""
+    root = files.data_root() / name
+    if not root.is_dir() or not any(root.iterdir()):
+        raise InputError(
+            f"The screen {name} is not on this disk: it is looked for in {root}, that is "
+            f"$HCS_DATA/{name}. `hcs fetch {name}` brings it, or the part of it that you name; its "
+            "dataset card says how large it is."
+        )
+    if (root / "manifest.parquet").is_file():
+        table = manifests.read(root / "manifest.parquet")
+        table.attrs |= {"screen": name, "root": str(root)}
+        return table
+    return import_module(f"hcs_utils.data.screens.{name}").manifest(root)
 
 
 def one_of(name: str, value, known) -> None:

@@ -7,7 +7,8 @@ the gallery; or a folder a plate, as `SQ00015168/r10c07f05p01-ch3sk1fk1fl1.png`.
 Traps of the real tables. 28 layouts × 5 batches are 140 barcodes; the papers count 136 plates:
 plates without images are left out. `mmoles_per_liter` is µM (the highest dose is 10 µM), and
 rounded doses join 9,410 pairs of compound and dose; with DMSO 9,411, where the paper says 9,412.
-The hub's table names 1,246 of 1,570 compounds by their present id and 106 by a deprecated one.
+The hub's table names 1,254 of 1,570 compounds by their present id and 98 more by a deprecated one;
+984 of its SMILES carry hints for drawing after " |", without which RDKit reads every one.
 
 Source: Way et al. 2022; order of the channels: CDCL's `combined_paths` and its ch3 = RNA
 (cfredinh/CDCL@54bb98b, build_data/CPG0004-build-combined.ipynb; read, not run).
@@ -123,6 +124,7 @@ def _annotation(root: str | Path, given: tables.Tables) -> pd.DataFrame:
     path = tables.find("cpg0004", root, "repurposing_info", places, _ORIGIN, given)
     kept = ["pert_iname", "moa", "target", "smiles"]
     info = tables.read(path, ["broad_id", "deprecated_broad_id", *kept])
+    info["smiles"] = info["smiles"].str.split(" |", regex=False).str[0]  # drawing hints follow
     old = info.assign(broad_id=info["deprecated_broad_id"].str.split("|")).explode("broad_id")
     both = pd.concat([info, old])
     both = both.assign(compound=both["broad_id"].str[:13])[lambda x: x["compound"].str.len() == 13]
