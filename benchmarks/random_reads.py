@@ -3,9 +3,9 @@
 The same drawn fields of 5 channels in 8 bits, minibatches of 64 sites in random order, one process
 on one core, the ways in turn. PNGs as the cross-modal paper's: written and read by Pillow; as a
 stronger reference, written by this project and decoded by imagecodecs. Warm: from the page cache.
-Cold: pages are dropped first (posix_fadvise), so the disk of this machine counts. Two minutes:
+Cold: pages are dropped first (posix_fadvise), so the disk of this machine counts. Five minutes:
 
-    python benchmarks/random_reads.py [sizes] [sites] [rounds]     as in  48,128,256 600 9
+    python benchmarks/random_reads.py [sizes] [sites] [rounds]     as in  48,128,256 600 5
 """
 
 import os
@@ -121,7 +121,7 @@ def measure(size: int, count: int, rounds: int) -> dict[str, float]:
     return found
 
 
-def main(sizes: str = "48,128,256", count: int = 600, rounds: int = 9) -> None:
+def main(sizes: str = "48,128,256", count: int = 600, rounds: int = 5) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(f"{'px':>4}  {'way':24}{'kB a site':>10}{'warm/s':>10}{'store ×':>9}{'cold/s':>10}")

@@ -18,6 +18,11 @@ def sample_fields(
     Each field draws a lot from its seed, plate, well and `site_id` (BLAKE2), and the smallest lots
     stay, in the order of the rows. So the choice in a well depends neither on other wells nor on
     the order of rows, and a field that was not chosen may go without changing it.
+
+    The counts are the cross-modal paper's. The released code differs (gwatkinson/jump_download
+    @304339a, sample_load_data.py: sample_load_data, sample_compound): the lists of positive and
+    negative controls are passed swapped, so that DMSO keeps 4 fields, and on COMPOUND plates InChIs
+    are compared with JCP ids, so that no control is recognised and each keeps 6 (`control=6`).
     """
     for name, value in (("treatment", treatment), ("control", control)):
         if value < 0 or value != int(value):
