@@ -181,8 +181,8 @@ def _learned(settings, screen, table, images, progress):
 def judge(embedding: pd.DataFrame, table: pd.DataFrame, settings: Settings) -> dict:
     """k-NN and k-BET, raw and after Z-norm, on the batches no training image came from.
 
-    k-NN: the bank is the training part, queries are the test part, both without negative
-    controls, whose many wells would set the score; intervals resample whole wells.
+    k-NN: the bank is the training part, queries are the test part, both without controls, whose
+    many wells would set the score; intervals resample whole wells.
     """
     z = features(embedding.set_index("site_id").loc[table["site_id"]].reset_index())
     control = (table["role"] == "negcon").to_numpy()
@@ -190,7 +190,8 @@ def judge(embedding: pd.DataFrame, table: pd.DataFrame, settings: Settings) -> d
     reference = control if settings.znorm == "controls" else np.ones_like(control)
     zn = postprocess.zscore_by_controls(z, batch, reference)
     train_, test = (table["split"].eq(part).to_numpy() for part in ("train", "test"))
-    bank, query = train_ & ~control, test & ~control
+    treated = (table["role"] == "trt").to_numpy()
+    bank, query = train_ & treated, test & treated
     label = table["treatment"].to_numpy()
     well = (table["plate"] + table["well"]).to_numpy()[query]
     shuffled = np.random.default_rng(settings.seed).permutation(label[bank])

@@ -124,7 +124,7 @@ print(f"{data.name}: {len(data.store):,} fields, channels {', '.join(data.channe
 for name in ("train", "val", "test"):
     held = data.table[part == name]
     print(f"{name:6}{len(held):6,} fields in {held['batch'].nunique():2} batches")
-treatments = data.table.loc[data.table["role"] != "negcon", "treatment"].nunique()
+treatments = data.table.loc[data.table["role"] == "trt", "treatment"].nunique()
 print(f"{treatments} treatments besides the negative control")
 batch_sets = [set(data.table.loc[part == p, "batch"]) for p in ("train", "val", "test")]
 assert not set.intersection(*batch_sets[::2]) and not set.intersection(*batch_sets[1:])

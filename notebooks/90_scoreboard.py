@@ -200,6 +200,24 @@ floor.loc[floor["pairs"] == 0, "difference"] = ""
 floor[["claim", "difference", "pairs", "verdict"]].set_index("claim").rename_axis(None)
 
 # %% [markdown]
+# ## How fast
+#
+# Speed is a claim too. Each row compares ours with a reference way in one run on one machine, so that
+# a slow machine slows both; the goal was set before measuring. `make bench` measures them again.
+
+# %%
+bench = records.load_benchmarks((files.checkout() or Path.cwd()) / results)
+speed = bench[["name", "ratio", "unit", "goal", "met", "reference"]].set_index("name")
+speed["ratio"], speed["goal"] = (
+    speed["ratio"].map("{:.3g}".format),
+    speed["goal"].map("{:g}".format),
+)
+speed["met"] = speed["met"].map({True: "yes", False: "no"})
+assert set(speed["met"]) <= {"yes", "no"}
+display(Markdown(f"Measured on: {', '.join(bench['device'].unique()) or 'nothing yet'}"))
+speed.rename_axis(None)
+
+# %% [markdown]
 # ## What we learned
 #
 # - What is known is what has a record; the rest says *not run*.

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightly.utils.scheduler import cosine_schedule
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -57,7 +58,10 @@ def fit(
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
     _refuse_other_run(run, method, minibatches, config)
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+    fabric = Fabric(
+        accelerator=config.accelerator, devices=1, precision=config.precision,
+        plugins=LightningEnvironment(),  # one process, whatever cluster it may find itself on
+    )  # fmt: skip
     method = method.to(fabric.device)
     minibatches.normaliser = minibatches.normaliser.to(fabric.device)
     optimizer = torch.optim.AdamW(_groups(method, config.weight_decay), lr=config.learning_rate)
