@@ -79,7 +79,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Code, display
+from IPython.display import HTML, Code, Markdown, display
 
 from hcs_utils import files, prepare, records, runs
 from hcs_utils.data import cells, formats, illumination, images, manifest, nuclei, planner
@@ -151,7 +151,8 @@ for name in png.index:
     shown[name] |= {"1000² to 768² px": 1 / share**2, "fields": 8 / 4.4}
 factors = pd.DataFrame(shown)
 factors.loc["all"] = factors.prod()
-print("Real fields: not run yet." if png.empty else "")
+if png.empty:
+    print("Real fields: not run yet: python benchmarks/formats.py")
 factors.round(2)
 
 # %% mystnb={"figure": {"name": "fig-preprocessing-steps", "caption": "What is left of 84.7 TB after each step: with the paper's factors, with those measured on the simulated screen, and, where there are records, with those of real 16-bit fields (BBBC006)."}, "image": {"alt": "Groups of horizontal bars that shrink from 84.7 terabytes as written to about 7 after the fourth step; the rows of a group are close to each other."}}
@@ -246,7 +247,7 @@ for name, pixels in scaled.items():
 hidden = pd.DataFrame(rows).T
 assert abs(hidden.loc["image", "×1.3 is seen as"] - 1) < 0.02
 assert hidden.loc["screen", "×1.3 is seen as"] > 1.15
-assert hidden.loc["screen", "of the batch"] > hidden.loc["image", "of the batch"]
+assert hidden["of the batch"].idxmax() == "screen"
 hidden.round(2)
 
 # %% mystnb={"figure": {"name": "fig-preprocessing-scales", "caption": "One dim and one bright field, each on three grey scales. A column is one scale."}, "image": {"alt": "Two rows of three composites. By screen the upper field is dark and the lower bright; by plate they are closer; by image both fill the whole range."}}
@@ -259,9 +260,9 @@ figures.site_grid(pictures, channels, titles, pixel_size_um=store.pixel_size_um,
 # %% [markdown]
 # **Read this as.** *Of the batch*: the share of the variance of (log) channel means that lies between
 # batches; shuffled batches give what chance gives. By screen, both the batch and the planted treatment
-# are there to be measured. By image, much of the batch is gone, and a treatment that only makes cells
-# brighter is gone altogether: it is seen as 1.00. By plate is between: what a whole plate shares goes,
-# what differs within it stays.
+# are there to be measured. By plate, what a whole plate shares goes, most of the batch with it, and the
+# planted treatment stays. By image, a treatment that only makes cells brighter is gone altogether, seen
+# as 1.00; the batch is not: a mean still depends on how full and how sharp a field is.
 #
 # No scale is right for all. What an encoder loses or gains by it, the records say:
 
@@ -276,8 +277,8 @@ for preset, of in by_scale.groupby("preset"):
     told["in seeds"] = [
         sorted(named.loc[named["method"] == m, "knn_znorm"].round(3)) for m in told.index
     ]
-    print(f"preset {preset}: k-NN across batches of a supervised encoder, trained on that scale")
-    display(told.round(3))
+    about = "k-NN across batches after Z-norm of a supervised encoder, trained on that scale"
+    display(Markdown(f"Preset **{preset}**: {about}"), told.rename_axis(None).round(3))
 
 # %% [markdown]
 # ## Fewer fields of each well
@@ -306,12 +307,13 @@ for n in taken:
         grey[d["site_id"]].groupby([d["plate"].values, d["well"].values]).mean() for d in draws
     ]
     measured.append(np.mean([m.groupby(level=0).var().mean() for m in means]))
-of_well = measured[-1] - of_field / per_well
+of_well = max(0.0, measured[-1] - of_field / per_well)
 expected = of_well + of_field / taken
 cost = expected[keep[1] - 1] / expected[-1]
 print(f"variance between fields {of_field:.1f}, between wells {of_well:.1f} grey levels²")
 print(f"{keep[1]} of {per_well} fields: the variance of a control well's mean is × {cost:.2f}")
-assert np.allclose(measured, expected, rtol=0.25)
+if control.groupby(["plate", "well"]).ngroups >= 50:  # fewer: both are guesses
+    assert np.allclose(measured, expected, rtol=0.25)
 
 # %% mystnb={"figure": {"name": "fig-preprocessing-fields", "caption": "Variance of the means of control wells (grey level of DNA, within plates, mean over 20 draws) against the number of fields drawn from each well; the line is the sum of well and field variance."}, "image": {"alt": "Points fall steeply from one field to two and then flatten; they lie on the dashed line."}}
 axes = ("fields of a well", "variance, grey levels²")
@@ -320,7 +322,7 @@ figure_preprocessing.beside_expected(taken, measured, expected, axes, "well + fi
 # %% [markdown]
 # **Read this as.** The first fields buy most. Beyond the point where $\sigma_{\text{field}}^2 / n$ is
 # less than $\sigma_{\text{well}}^2$, more fields do not help: more wells do. Controls stand in many
-# wells, which is why the paper can take three of each where it takes six of a treatment.
+# wells, a reason to keep fewer fields of each, as the paper does.
 
 # %% [markdown]
 # ## Single cells, and those at the border
@@ -395,12 +397,15 @@ for name, of in found[~found["method"].str.startswith("scale_")].groupby("screen
     )
     about = one["parameters"].iloc[0]
     shape = f"{about['channels']} × {about['size_px'][0]} × {about['size_px'][1]}"
-    forms = one[["bytes_per_field", "factor"]].round({"bytes_per_field": 0, "factor": 2})
+    forms = one["bytes_per_field"].map("{:,.0f}".format).to_frame("bytes a field")
+    forms["smaller than 8 bits"] = one["factor"].round(2)
     for verb in ("write", "read"):
         speed = one[f"{verb}_fields_per_sec"]
         forms[f"{verb}, × PNG"] = (speed / speed["png"]).round(2)
-    print(f"{name}: {about['fields']} fields of {shape}, written in {about['written_bits']} bits")
-    display(forms.rename(index=labels, columns={"factor": "smaller than 8 bits"}).rename_axis(None))
+    about = (
+        f"**{name}**: {about['fields']} fields of {shape}, written in {about['written_bits']} bits"
+    )
+    display(Markdown(about), forms.rename(index=labels).rename_axis(None))
 if found.empty:
     print("Not run yet: python benchmarks/formats.py")
 
@@ -437,9 +442,10 @@ for column, of in {
         grouped[["low", "high"]],
     )
     losses[column] = grouped.rename(index=labels)
+    losses[column].index = losses[column].index.str.replace("JPEG XL, ", "XL ")
 print(f"{len(losses)} of 2 comparisons of accuracy are on record")
 
-# %% mystnb={"figure": {"name": "fig-preprocessing-forms", "caption": "Accuracy lost against bytes saved, simulated screen: k-NN across batches after Z-norm by a supervised encoder, paired with the lossless fields, mean and range over seeds. Lossless forms lose nothing by definition."}, "image": {"alt": "Points from PNG and the store on the zero line to JPEG XL at growing distance, which is further right; vertical lines show the range over seeds."}}
+# %% mystnb={"figure": {"name": "fig-preprocessing-forms", "caption": "Accuracy lost against bytes saved, simulated screen: k-NN across batches after Z-norm by a supervised encoder, paired with the lossless fields, mean and range over seeds. XL 1: JPEG XL at distance 1. Lossless forms lose nothing by definition."}, "image": {"alt": "Points from PNG and the store on the zero line to JPEG XL at growing distance, which is further right; vertical lines show the range over seeds."}}
 if "knn_znorm_lost" in losses:
     display(figure_preprocessing.bytes_and_loss(losses["knn_znorm_lost"], "k-NN accuracy lost"))
 

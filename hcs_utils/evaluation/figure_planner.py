@@ -161,6 +161,8 @@ _PAGE = """\
 <div class="hcs-planner" data-forms="%(forms)s">
 <style>
 .hcs-planner { color: inherit; font-size: 0.95em; max-width: 46rem; }
+html[data-theme="dark"] .text_html:has(> .hcs-planner) { padding: 0 !important;
+  background: transparent !important; color: var(--pst-color-text-base) !important; }
 .hcs-planner fieldset { border: 1px solid #8886; border-radius: 4px; margin: 0 0 0.7rem;
   padding: 0.3rem 0.9rem 0.8rem; display: grid; gap: 0.5rem 1.4rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%%, 17rem), 1fr)); }
@@ -183,18 +185,18 @@ _PAGE = """\
   margin: 0 0 1rem; font-size: 1em; color: inherit; background: transparent; }
 .hcs-planner caption { caption-side: top; text-align: left; color: inherit; padding: 0.2rem 0;
   font-weight: 600; }
-.hcs-planner tr, .hcs-planner tr:nth-child(odd) { background: transparent; }
-.hcs-planner th, .hcs-planner td { padding: 0.2rem 0.6rem 0.2rem 0; border: 0; color: inherit;
+.hcs-planner table tr:nth-child(n) { background: transparent; }
+div.hcs-planner table th, div.hcs-planner table td { padding: 0.2rem 0.6rem 0.2rem 0; border: 0; color: inherit;
   border-bottom: 1px solid #8884; text-align: right; font-weight: 400; white-space: nowrap;
   vertical-align: middle; }
-.hcs-planner th { text-align: left; width: 9rem; }
-.hcs-planner td.bar { width: 50%%; padding-right: 0.8rem; }
+div.hcs-planner table th { text-align: left; width: 9rem; }
+div.hcs-planner table td.bar { width: 50%%; padding-right: 0.8rem; }
 .hcs-planner .tb, .hcs-planner .by { font-variant-numeric: tabular-nums; }
 .hcs-planner svg { display: block; width: 100%%; height: 0.9rem; }
 .hcs-planner rect { fill: %(bar)s; }
-.hcs-planner .results th { width: auto; }
-@media (max-width: 36rem) { .hcs-planner .steps th { width: auto; }
-  .hcs-planner td.bar { width: 26%%; } }
+div.hcs-planner .results th { width: auto; }
+@media (max-width: 36rem) { div.hcs-planner table.steps th { width: auto; }
+  div.hcs-planner table td.bar { width: 26%%; } }
 @media print { .hcs-planner tr { break-inside: avoid; }
   .hcs-planner rect { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 </style>
