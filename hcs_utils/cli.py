@@ -122,7 +122,7 @@ def fetch(
     verify: Annotated[
         bool, typer.Option("--verify", help="Hash the files that are here already, too.")
     ] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be fetched; stop.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what images would come; stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch without asking.")] = False,
     drop_archives: Annotated[
         bool, typer.Option("--drop-archives", help="Delete each zip once it is unpacked.")

@@ -61,13 +61,14 @@ def screen(name: str, wish: Wish) -> bool:
     """
     where = remote.home(name)
     typer.echo(f"{name}, from {wish.base or where.base}. {where.note}")
-    whole = _get("tables", remote.tables(where, wish.base), wish)
+    first = replace(wish, plan_only=False)  # a plan of the images needs the tables
+    whole = _get("tables", remote.tables(where, wish.base), first)
     small = [place for place in where.whole if "metadata" in place]
     tables = [item for item in remote.archives(where, wish.base) if _ends(item, small)]
-    whole &= _archives(where, tables, wish, None)
+    whole &= _archives(where, tables, first, None)
     plates = {key: wish.choice.get(key) for key in ("sources", "batches", "plates")}
     found = remote.plate_tables(where, wish.root, wish.base, **plates)
-    whole &= _get("tables of plates", found, wish)
+    whole &= _get("tables of plates", found, first)
     table = _manifest(name, wish)
     table = selection.select(table, channels=wish.channels, **wish.choice)
     if where.whole or where.archives:
@@ -149,7 +150,7 @@ def _get(what: str, items: list[Item], wish: Wish) -> bool:
 
 def _ask(wish: Wish) -> None:
     if wish.plan_only:
-        raise Stopped("This was the plan; nothing was fetched.")
+        raise Stopped("This was the plan of the images; nothing was fetched of them.")
     if wish.yes:
         return
     if not _terminal():

@@ -231,6 +231,15 @@ def test_tables_come_first_and_then_the_chosen_images(jump, tmp_path):
     assert again.exit_code == 0 and "4 files are here already" in again.stdout
 
 
+def test_a_plan_of_a_public_screen_brings_its_tables_alone(jump, tmp_path):
+    words = ["--base", jump.url(), "--root", tmp_path, "--plates", "BR00117036", "--plan"]
+    assert hcs("fetch", "jump", *words).exit_code == 2  # no terminal to ask about the tables at
+    result = hcs("fetch", "jump", *words, "--yes")
+    assert result.exit_code == 0
+    assert "Images: 20 files" in result.stdout and "nothing was fetched" in result.stdout
+    assert images(tmp_path) == {} and (tmp_path / "metadata" / "plate.csv.gz").is_file()
+
+
 def test_a_fetched_screen_is_known_by_its_name(jump, tmp_path, monkeypatch):
     monkeypatch.setenv("HCS_DATA", str(tmp_path))
     assert "`hcs fetch jump` brings it" in hcs("validate", "jump").stderr

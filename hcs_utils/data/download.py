@@ -160,9 +160,10 @@ def _agreed(before: Remote, reply: Reply) -> Remote:
 
 
 def _renamed(old: Path, new: Path, start: int, count: Callable[[int], None]) -> Path:
+    if start == 0 and new != old:
+        _drop(old, count)
     if start == 0:
-        for part in (old, new):
-            _drop(part, count)
+        count(-_size(new))  # it is written over
         return new
     return old
 

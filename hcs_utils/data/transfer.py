@@ -1,12 +1,10 @@
 """Any subset of a screen brought to this disk: stated first, in parallel, resumed, verified."""
 
-import asyncio
 import math
 import os
 import shutil
-import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from hcs_utils import files
 from hcs_utils.data import download
 from hcs_utils.data.download import DEFAULT, Done, Failure, Item, Options, persist
 from hcs_utils.data.selection import checked, some
+from hcs_utils.data.tasks import each, run
 from hcs_utils.data.web import Client, Remote, Trouble, is_s3
 from hcs_utils.errors import InputError
 
@@ -114,7 +113,7 @@ def plan(
     root = Path(root)
     items = checked(list(items), root)
     made = Plan(root, free_bytes=_free(root))
-    asked = _run(_ask(items, root, options))
+    asked = run(_ask(items, root, options))
     for item in items:
         remote, here = asked[item.path], (root / item.path).is_file()
         if isinstance(remote, Failure):
@@ -155,7 +154,7 @@ def fetch(
                 f"{in_units(what.bytes)} are to come and {in_units(free)} are free in "
                 f"{what.root}. Free some space, choose another root, or fetch fewer files."
             )
-        results = _run(_bring_all(what, options, progress))
+        results = run(_bring_all(what, options, progress))
     done = [r for r in results if isinstance(r, Done)]
     kept = what.present + [r for r in results if isinstance(r, Item)]
     failed = what.absent + [r for r in results if isinstance(r, Failure)]
@@ -179,8 +178,7 @@ async def _ask(items: list[Item], root: Path, options: Options) -> dict[str, Rem
             folders.setdefault(item.url.rpartition("/")[0], []).append(item)
     many = [folder for folder, wanted in folders.items() if len(wanted) > _LIST_FROM]
     few = replace(options, retries=min(options.retries, 2))
-    reached = False
-    silent: list[str] = []
+    reached, silent, said = False, 0, ""  # silent: files in a row that no answer came for
     async with Client(options.workers, options.timeout_sec, options.endpoint) as client:
 
         async def list_one(folder: str) -> None:
@@ -193,20 +191,29 @@ async def _ask(items: list[Item], root: Path, options: Options) -> dict[str, Rem
                 told[item.path] = found.get(item.url, missing)
 
         async def head_one(item: Item) -> None:
-            nonlocal reached
+            nonlocal reached, silent, said
+            told[item.path] = Remote()
+            if silent >= (_giving_up(options) if reached else options.workers):
+                return
             try:
                 told[item.path] = await persist(lambda: client.head(item.url), few)
-                reached = True
+                reached, silent = True, 0
             except Trouble as trouble:
+                if not trouble.again:
+                    told[item.path] = Failure(item, trouble.reason)
                 reached |= trouble.status is not None
-                told[item.path] = Remote() if trouble.again else Failure(item, trouble.reason)
-                silent.append(f"{item.url}: {trouble.reason}")
-                if not reached and len(silent) >= options.workers:
-                    raise InputError(f"No server answers. {silent[0]}") from trouble
+                silent, said = silent + trouble.again, f"{item.url}: {trouble.reason}"
 
-        await _each(list_one, many, options.workers)
-        await _each(head_one, [i for i in items if i.path not in told], options.workers)
+        await each(list_one, many, options.workers)
+        await each(head_one, [i for i in items if i.path not in told], options.workers)
+    if silent and not reached:
+        raise InputError(f"No server answers. {said}")
     return told
+
+
+def _giving_up(options: Options) -> int:
+    """Files in a row without an answer after which no more are tried."""
+    return max(3 * options.workers, 10)
 
 
 async def _bring_all(made: Plan, options: Options, progress: bool) -> list[Done | Item | Failure]:
@@ -222,7 +229,7 @@ async def _bring_all(made: Plan, options: Options, progress: bool) -> list[Done 
         async def one(job: tuple[Item, Remote]) -> None:
             nonlocal broken
             item, remote = job
-            if broken >= max(3 * options.workers, 10):
+            if broken >= _giving_up(options):
                 reason = "not tried: the server had stopped answering"
                 results[item.path] = Failure(item, reason, True)
             elif item not in made.stale and download.same(
@@ -236,49 +243,8 @@ async def _bring_all(made: Plan, options: Options, progress: bool) -> list[Done 
             bar.set_description_str(f"{len(results)}/{made.files} files", refresh=False)
 
         with bar:
-            await _each(one, made.todo, options.workers)
+            await each(one, made.todo, options.workers)
     return [results[item.path] for item, _ in made.todo]
-
-
-async def _each(function: Callable[..., Awaitable[None]], jobs: Iterable, workers: int) -> None:
-    """Await `function` of every job, `workers` at a time; the first error stops all."""
-    waiting = iter(jobs)
-
-    async def work() -> None:
-        for job in waiting:
-            await function(job)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-
-
-def _run(work: Coroutine):
-    """Run a coroutine here, or in a thread of its own where a loop is running (notebooks)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        return asyncio.run_coroutine_threadsafe(work, loop).result()
-    finally:  # after an interrupt, too
-        asyncio.run_coroutine_threadsafe(_ended(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _ended() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _here(root: Path, item: Item, options: Options) -> bool:

@@ -271,6 +271,8 @@ def as_trouble(error: Exception) -> Trouble | None:
         headers, code = about.get("HTTPHeaders", {}), str(answer.get("Error", {}).get("Code", ""))
         return _status(about.get("HTTPStatusCode", 500), headers.get("retry-after"), code)
     name = type(error).__name__
+    if name in ("ClientPayloadError", "IncompleteReadError", "ResponseStreamingError"):
+        return Trouble("the connection broke off in the middle", True)
     if isinstance(error, TimeoutError) or "Timeout" in name:
         return Trouble("no answer in time", True)
     if name in (

@@ -101,6 +101,17 @@ def test_no_server_at_all_is_told_soon(tmp_path):
     with pytest.raises(InputError, match=r"No server answers.*127\.0\.0\.1"):
         transfer.plan(wanted, tmp_path, options(pause=naps))
     assert len(naps) < 50  # not tried for all 200
+    with pytest.raises(InputError, match="No server answers"):
+        transfer.plan(wanted[:1], tmp_path, options())
+
+
+def test_sizes_are_not_asked_for_ever(server, tmp_path):
+    server.files = {f"{k:03d}": noise(9) for k in range(120)}
+    server.heads = {name: [503] * 9 for name in sorted(server.files)[1:]}
+    made = transfer.plan(items(server), tmp_path, options())
+    assert (made.files, made.unknown) == (120, 119)
+    assert len(server.asked) <= 1 + 3 * (12 + 4)
+    assert transfer.fetch(made, options=options()).failed == []
 
 
 # Fetched, kept, in parallel
@@ -214,14 +225,14 @@ def test_waits_double_with_a_random_factor_and_honour_the_server(server, tmp_pat
 
 
 def test_tries_that_bring_a_file_further_are_not_counted(server, tmp_path):
-    server.files = {"a": noise(8_000_000)}
-    server.script = {"a": ["drop"] * 4}
+    server.files = {"a": noise(2**24)}
+    server.script = {"a": ["truncate"] * 4}  # 8, 4, 2 and 1 MiB
     report = transfer.fetch(items(server), tmp_path, options(retries=1))
-    assert report.failed == []
-    assert server.served["a"] <= 8_500_000
-    server.files["b"], server.always["b"] = noise(8_000_000), "norange"
-    server.script["b"] = ["drop", "norange"]
-    assert transfer.fetch(items(server, ["b"]), tmp_path, options(retries=1)).failed == []
+    assert report.failed == [] and server.served["a"] == 2**24
+    server.files["b"] = noise(2**21)
+    server.always = {"b": "truncate"}  # 1 MiB, then halves of what is left
+    (failure,) = transfer.fetch(items(server, ["b"]), tmp_path, options(retries=1)).failed
+    assert "2 tries" in failure.reason
 
 
 # Faults that stay
@@ -408,7 +419,7 @@ def long_server():
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     script=st.dictionaries(st.sampled_from("abc"), st.lists(FAULTS, max_size=5), max_size=3),
