@@ -214,6 +214,8 @@ def _write_manifest(table: pd.DataFrame, wish: Wish, default: Path) -> bool:
     table = table[whole]
     table.attrs.pop("left_out", None)
     table.attrs["root"] = str(wish.root.resolve())
+    if path.parent.resolve() == wish.root.resolve():
+        del table.attrs["root"]  # beside its images: both may be moved
     if len(table):
         manifest.write(table, path)
         typer.echo(f"{path}: {len(table)} sites.")

@@ -241,13 +241,16 @@ def test_a_plan_of_a_public_screen_brings_its_tables_alone(jump, tmp_path):
 
 
 def test_a_fetched_screen_is_known_by_its_name(jump, tmp_path, monkeypatch):
-    monkeypatch.setenv("HCS_DATA", str(tmp_path))
+    monkeypatch.setenv("HCS_DATA", str(tmp_path / "data"))
     assert "`hcs fetch jump` brings it" in hcs("validate", "jump").stderr
     words = ["--base", jump.url(), "--yes", "--compounds", "JCP2022_000001"]
     assert hcs("fetch", "jump", *words, "--sources", "source_4").exit_code == 0
     result = hcs("validate", "jump")
     assert result.exit_code == 0 and "4 sites in 2 wells, 2 plates" in result.stdout
-    (tmp_path / "jump" / "manifest.parquet").unlink()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert hcs("validate", tmp_path / "moved" / "jump" / "manifest.parquet").exit_code == 0
+    (tmp_path / "moved" / "jump" / "manifest.parquet").unlink()
+    (tmp_path / "moved").rename(tmp_path / "data")
     assert hcs("validate", "jump").exit_code == 2  # the tables speak of wells that are not here
 
 
@@ -275,6 +278,31 @@ def test_the_manifest_holds_the_sites_that_are_here(jump, tmp_path):
     assert result.exit_code == 1
     assert "1 sites are not in it" in result.stdout
     assert len(manifest.read(tmp_path / "manifest.parquet")) == 7
+
+
+def test_a_plate_of_cpg0004_with_the_real_tables(server, shared_data, tmp_path):
+    lincs, batch = shared_data("metadata") / "lincs", "2016_04_01_a549_48hr_batch1"
+    server.files = {
+        f"metadata/{p.relative_to(lincs)}": p.read_bytes() for p in lincs.rglob("*") if p.is_file()
+    }
+    rows = []
+    for well in ("A01", "C05"):
+        for site in ("1", "2"):
+            row = {"Metadata_Well": well, "Metadata_Site": site}
+            for c in public_screens.CHANNELS:
+                row |= {f"FileName_Orig{c}": f"{well}{site}{c}.tiff"}
+                row |= {
+                    f"PathName_Orig{c}": f"/home/ubuntu/bucket/cpg0004-lincs/broad/images/{batch}"
+                }
+                server.files[f"broad/images/{batch}/{well}{site}{c}.tiff"] = public_screens.image()
+            rows.append(row)
+    place = f"broad/workspace/load_data_csv/{batch}/SQ00015201/load_data.csv"
+    server.files[place] = pd.DataFrame(rows).to_csv(index=False).encode()
+    words = ["--base", server.url(), "--root", tmp_path, "--yes", "--plates", "SQ00015201"]
+    result = hcs("fetch", "cpg0004", *words, "--channels", "DNA,Mito")
+    assert result.exit_code == 0, result.output
+    assert len(images(tmp_path)) == 8
+    assert hcs("validate", tmp_path / "manifest.parquet").exit_code == 0
 
 
 # Archives
