@@ -4,11 +4,14 @@ Tables below the root, from broadinstitute/lincs-cell-painting (folder `metadata
 `barcode_platemap.csv`, `platemap/*.txt` and `repurposing_info.tsv`. Images: `load_data` tables of
 the gallery; or a folder a plate, as `SQ00015168/r10c07f05p01-ch3sk1fk1fl1.png`.
 
-Traps of the real tables. 28 layouts × 5 batches are 140 barcodes; the papers count 136 plates:
-plates without images are left out. `mmoles_per_liter` is µM (the highest dose is 10 µM), and
-rounded doses join 9,410 pairs of compound and dose; with DMSO 9,411, where the paper says 9,412.
-The hub's table names 1,254 of 1,570 compounds by their present id and 98 more by a deprecated one;
-984 of its SMILES carry hints for drawing after " |", without which RDKit reads every one.
+Traps of the real tables. 28 layouts, five plates each, are 140 barcodes; the papers count 136
+plates: plates without images are left out. Each layout was made once on 2016-03-22 and four times
+on one other day: replicate groups 2 to 5 of a layout share their day, so that only the fold that
+tests on group 1 (the second) holds out a day. A treatment has one well position.
+`mmoles_per_liter` is µM (the highest dose is 10 µM); rounded doses join 9,410 pairs of compound
+and dose, with DMSO 9,411, where the paper says 9,412. The hub's table names 1,254 of 1,570
+compounds by their present id and 98 more by a deprecated one; 984 of its SMILES carry hints for
+drawing after " |", without which RDKit reads every one.
 
 Source: Way et al. 2022; order of the channels: CDCL's `combined_paths` and its ch3 = RNA
 (cfredinh/CDCL@54bb98b, build_data/CPG0004-build-combined.ipynb; read, not run).

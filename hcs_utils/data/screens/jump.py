@@ -161,7 +161,7 @@ def _targets(root, about: pd.DataFrame, given: tables.Tables) -> pd.Series:
 
 
 def _annotated(table: pd.DataFrame, key: str) -> pd.DataFrame:
-    """One row a `key`: a few compounds stand on several rows, their targets are joined with |."""
+    """One row a `key`: some stand on several rows; what targets these name is joined with |."""
     joined = table.groupby(key)["target_list"].agg(
         lambda lists: "|".join(dict.fromkeys(t for one in lists for t in one.split("|") if t))
     )

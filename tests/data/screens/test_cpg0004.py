@@ -209,3 +209,19 @@ def test_the_real_tables(shared_data):
         assert [len(parts[part]) for part in ("train", "val", "test")] == [84, 28, 28]
         splits.assert_disjoint(wells, splits.split_sites(wells, parts, "plate"), "plate")
         assert json.dumps(parts) == json.dumps(cpg0004.fold(wells, number, "released"))
+
+
+def test_only_one_replicate_group_is_another_day_on_the_real_tables(shared_data):
+    """The trap that the dataset card tells of: most folds test on the days they trained on."""
+    got = cpg0004.manifest(shared_data("metadata") / "lincs", check=False)
+    treated = got[(got["site"] == 1) & (got["role"] == "trt")]
+    days = treated.groupby(["platemap", "replicate"])["date"].first().unstack()
+    assert (days[1] == "2016-03-22").all()
+    assert (days[[2, 3, 4, 5]].nunique(axis=1) == 1).all() and (days[2] != days[1]).all()
+    assert (treated.groupby("treatment")["well"].nunique() == 1).all()
+    shared = {}
+    for number in cpg0004.FOLDS:
+        parts = cpg0004.fold(got, number)
+        day = {part: set(got.loc[got["plate"].isin(parts[part]), "date"]) for part in parts}
+        shared[number] = bool(day["train"] & day["test"])
+    assert shared == {1: True, 2: False, 3: True, 4: True, 5: True}
