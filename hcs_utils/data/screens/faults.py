@@ -79,7 +79,7 @@ def _autofluorescence(image, severity, rng, nucleus_px):
 
 def _empty(image, severity, rng, nucleus_px):
     """No cells: the background of each channel with its grain."""
-    floor = np.quantile(image, 0.02, axis=(1, 2), keepdims=True).astype(np.float32)
+    floor = np.quantile(image, 0.1, axis=(1, 2), keepdims=True).astype(np.float32)
     grain = _grain(image) * np.sqrt(floor / np.maximum(image.mean((1, 2), keepdims=True), 1))
     return floor + grain * rng.standard_normal(image.shape, dtype=np.float32), None
 

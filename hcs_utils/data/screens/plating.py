@@ -36,7 +36,6 @@ class SimulatedConfig:
     drawing: int = 2  # raised when the same numbers come to draw other pictures
 
     def __post_init__(self):
-        object.__setattr__(self, "doses_um", tuple(self.doses_um))
         if not self.doses_um or self.treatments % len(self.doses_um):
             raise InputError(
                 f"{self.treatments} treatments cannot be compounds at {len(self.doses_um)} doses "

@@ -19,7 +19,7 @@ def nuisance(n, **changes):
     options = dict(
         density=np.full(n, 8.0), cell_size=np.ones(n), gain=np.full((n, C), 40_000.0),
         background=np.zeros((n, C)), defocus_px=np.full(n, 0.05), light=np.zeros((n, 5)),
-        crosstalk=np.broadcast_to(np.eye(C), (n, C, C)),
+        crosstalk=np.broadcast_to(np.eye(C), (n, C, C)), read_noise=np.full(n, 5.0),
     )  # fmt: skip
     return Nuisance(**(options | changes))
 
