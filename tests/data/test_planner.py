@@ -1,10 +1,12 @@
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hcs_utils import records
 from hcs_utils.data import planner
 from hcs_utils.errors import InputError
 
@@ -85,6 +87,23 @@ def test_faster_forms_cost_less_time_and_smaller_ones_less_storage():
     by_time = sorted(costs, key=lambda form: costs[form].cpu_hours)
     assert by_time == sorted(costs, key=lambda form: -planner.FORMS[form].write_mpx_per_sec)
     assert costs["raw"].tb_out == costs["raw"].tb_8bit
+
+
+def test_the_rates_are_those_on_record():
+    root = Path(__file__).resolve().parents[2] / "book" / "results"
+    found = records.load_records(root, preset="real", experiment="preprocessing")
+    found = found[found["screen"] == "bbbc006"].set_index("method")
+    if found.empty:
+        pytest.skip("no record of forms in book/results yet: python benchmarks/formats.py")
+    names = {"png": "png", "zarr": "zarr", "jxl": "jxl", "jxl_1": "jxl_d1", "raw": "tiff"}
+    for form, method in names.items():
+        said, row = planner.FORMS[form], found.loc[method]
+        if form != "raw":
+            assert said.factor == pytest.approx(row["factor"], rel=0.02)
+        assert 1 / 3 < said.write_mpx_per_sec / row["write_mpx_per_cpu_sec"] < 3  # other processors
+    tiff = found.loc["tiff"]
+    read = 1 / (1 / tiff["read_mpx_per_cpu_sec"] + 1 / tiff["rescale_mpx_per_cpu_sec"])
+    assert 1 / 3 < planner.READ_MPX_PER_SEC / read < 3
 
 
 def test_the_papers_steps_are_the_papers():
