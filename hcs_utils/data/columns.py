@@ -80,7 +80,7 @@ def same_rows(frame: pd.DataFrame) -> np.ndarray:
 
 def has_one(groups: pd.Series, values: pd.Series) -> np.ndarray:
     """For each row, whether its group holds one of the `values` alone."""
-    group, value = pd.factorize(groups)[0], pd.factorize(values)[0]
+    group, value = (pd.factorize(part, use_na_sentinel=False)[0] for part in (groups, values))
     pairs = np.unique(group * (value.max() + 1) + value)
     return np.bincount(pairs // (value.max() + 1))[group] == 1
 

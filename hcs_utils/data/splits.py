@@ -189,9 +189,9 @@ def assert_disjoint(manifest: pd.DataFrame, split: pd.Series, by: str) -> None:
     """
     part = manifest["site_id"].map(split)
     used = (part.notna() & (part != "")).to_numpy()
-    pairs = pd.DataFrame({by: manifest.loc[used, by], "part": part[used]}).drop_duplicates()
-    pairs = pairs[pairs[by].duplicated(keep=False)]
-    mixed = pairs.groupby(by)["part"].unique()
+    group, part = manifest.loc[used, by], part[used]
+    alone = columns.has_one(group, part) if len(group) else np.ones(0, bool)
+    mixed = part[~alone].groupby(group[~alone]).unique()
     if len(mixed):
         listed = "\n".join(f"    {name}: {', '.join(sorted(p))}" for name, p in mixed[:20].items())
         raise InputError(f"{len(mixed)} values of {by} occur in more than one part:\n{listed}")

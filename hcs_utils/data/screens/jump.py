@@ -143,10 +143,10 @@ def _perturbations(root, wanted, given: tables.Tables) -> pd.DataFrame:
 
 def _smiles(inchi: str) -> str:
     """For releases whose compound table has no SMILES; "" where RDKit cannot read the InChI."""
-    from rdkit import Chem, RDLogger
+    from rdkit import Chem, rdBase
 
-    RDLogger.DisableLog("rdApp.*")
-    molecule = Chem.MolFromInchi(inchi) if inchi else None
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromInchi(inchi) if inchi else None
     return "" if molecule is None else Chem.MolToSmiles(molecule)
 
 

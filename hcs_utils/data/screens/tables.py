@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hcs_utils.data.manifest import COLUMNS, PATH, channels, nearest, validate
+from hcs_utils.data.manifest import COLUMNS, PATH, channels, nearest, text, validate
 from hcs_utils.errors import InputError
 
 _SHOWN = 20  # names or rows listed in one message
@@ -51,7 +51,7 @@ def read(path: Path, columns: Sequence[str] = (), sep: str | None = None) -> pd.
     """A table as text, missing as ""; `columns` must be there. Raises `InputError` naming it."""
     try:
         if path.name.endswith(".parquet"):
-            table = pd.read_parquet(path).astype("str").replace({"nan": "", "None": ""})
+            table = pd.read_parquet(path).apply(text)
         else:
             tabs = path.name.removesuffix(".gz").endswith((".tsv", ".txt"))
             sep = sep or ("\t" if tabs else ",")
