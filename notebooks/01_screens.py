@@ -31,6 +31,8 @@
 # - how a screen arrives, and what a manifest makes of it;
 # - to read the report of a table that is wrong;
 # - what the store keeps, and what it must not take away;
+# - what is simulated, how like real cells it is, and where it is not;
+# - six public screens, and splits that do not leak;
 # - to bring in a folder of your own by writing one small file.
 #
 # **You need** {doc}`00_tour`, or to know what a plate is. To try it on your images, have their
@@ -71,6 +73,7 @@ fold = 1  # 1-based; which batches are held out
 folds = 6  # turns: each batch is held out in one of them
 
 # %%
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -79,13 +82,15 @@ import pandas as pd
 import tifffile
 import yaml
 
-from hcs_utils import experiments, runs
+from hcs_utils import experiments, files, records, runs
+from hcs_utils.data import images as pixels
 from hcs_utils.data import manifest, splits
-from hcs_utils.data.screens import own, simulated
+from hcs_utils.data.screens import faults, own, simulated
 from hcs_utils.errors import InputError
 from hcs_utils.evaluation import figures
 
 runs.refuse_unknown(globals())
+home = files.checkout() or Path.cwd()
 
 # %% [markdown]
 # ## How a screen arrives
@@ -209,6 +214,157 @@ figures.site_grid(np.stack(pictures), ["signal"], titles, pixel_size_um=store.pi
 # plate, and each field by itself.
 
 # %% [markdown]
+# ### Molecules, doses, sources
+#
+# A compound is a molecule: one of 8 {term}`scaffolds <scaffold>` with two substituents. Half the
+# variance of its phenotype is a sum over these three parts, so that structure can predict it; the other
+# half belongs to the compound alone, so that structure cannot predict all. The phenotype grows with the
+# dose by Hill's curve.
+
+# %%
+chemistry = simulated.compound_truth(root)
+chemistry[["compound", "smiles", "moa", "target", "ec50_um"]].head(4)
+
+# %%
+names = [name.removeprefix("trait_") for name in traits]
+latent = {
+    k: chemistry[[f"{k}_{name}" for name in names]].to_numpy() for k in ("structure", "private")
+}
+codes = chemistry[[f"code_{name}" for name in names]].to_numpy()
+for part, values in latent.items():
+    r = np.corrcoef(values.ravel(), codes.ravel())[0, 1]
+    print(f"correlation of the code of traits with its {part} part: {r:.2f}")
+apart = np.abs(codes[:, None] - codes[None]).sum(-1)[np.triu_indices(len(codes), 1)]
+print(f"{len(codes)} compounds; the two most alike differ by {apart.min():.0f} of 16")
+
+# %% [markdown]
+# A plate has its negative controls (DMSO) and positive controls in fixed places, the rest at random;
+# cells at the rim of a plate are fewer, as in an incubator:
+
+# %% mystnb={"figure": {"name": "fig-screens-plate", "caption": "One plate seen from above: what each well holds."}, "image": {"alt": "A map of a plate's wells with marks for negative control, positive control and treatment."}}
+plate = table[table["plate"] == table["plate"].iloc[0]].drop_duplicates("well")
+figures.plate_map(plate["well"], plate["role"], title=plate["plate"].iloc[0])
+
+# %% [markdown]
+# ### One dial for the batch effect
+#
+# `batch_strength` multiplies all that differs between batches: gain, offset, stain cross-talk, uneven
+# light, blur, background, seeding density. At 0 there are no batches to be seen:
+
+# %%
+base = dataclasses.replace(simulated.SIZES["smoke"], plates=1, control_wells=12)
+for strength in (0, 0.5, 1, 2):
+    config = dataclasses.replace(base, batch_strength=strength)
+    drawn = [simulated.plate_fields(config, k) for k in range(config.batches)]
+    level = np.concatenate([np.log(image.mean((2, 3))) for _, image in drawn])
+    batch = np.repeat(np.arange(len(drawn)), [len(image) for _, image in drawn])
+    between = pd.DataFrame(level).groupby(batch).transform("mean").to_numpy().var(0)
+    print(
+        f"batch_strength {strength:<4} batches make {(between / level.var(0)).mean():.2f} of the variance"
+    )
+
+# %% [markdown]
+# **Read this as.** A few hundredths at 0 are what averages over few fields leave by chance; from there
+# the dial only turns up. It is the axis on which methods can be compared where the truth is known.
+
+# %% [markdown]
+# ### Is it hard enough?
+#
+# An easy simulation proves nothing. A contract says what must be possible and what must not, measured on
+# batches that no training image came from (`python benchmarks/difficulty.py`):
+
+# %%
+bench = records.load_benchmarks(home / "book" / "results")
+contract = bench[bench["name"].str.startswith("difficulty_")].set_index("name")
+contract.index = contract.index.str.removeprefix("difficulty_").str.replace("_", " ", n=1)
+shown = contract[["ratio", "goal", "unit", "met"]].rename(columns={"ratio": "measured"})
+shown["met"] = shown["met"].map({True: "yes", False: "no"})
+shown.round(3).rename_axis(None)
+
+# %% [markdown]
+# ### What goes wrong in a screen
+#
+# Seven faults can be put into a field, drawn or real, and leave a mask of where they are. They are off
+# by default (`fault_rate`): a few faulty control wells are enough to spoil the scale of a whole plate,
+# which is what the chapters on quality control are about.
+
+# %%
+drawn_fields, raw_fields = simulated.plate_fields(simulated.SIZES["smoke"], 0)
+clean = raw_fields[drawn_fields["cells"].to_numpy().argmax()]
+low, high = pixels.percentiles(clean, 0.5, 99.8)
+faulty = [pixels.rescale(clean, low[:, None, None], high[:, None, None])]
+titles = ["as drawn"]
+for fault in faults.FAULTS:
+    changed, mask = faults.apply(clean, fault, 0.7, np.random.default_rng(1))
+    where = f", {mask.mean():.0%} of pixels" if fault in faults.LOCAL else ""
+    faulty, titles = [*faulty, changed], [*titles, fault.replace("_", " ") + where]
+    top = np.maximum(high, np.percentile(changed, 80, (1, 2)))
+    faulty[-1] = pixels.rescale(changed, low[:, None, None], top[:, None, None])
+
+# %% mystnb={"figure": {"name": "fig-screens-faults", "caption": "One field, and the same with each of seven faults at severity 0.7. One grey scale for all; a wider one where the light of the fault would leave nothing but white."}, "image": {"alt": "Eight colour pictures of one field: as drawn, out of focus, saturated, with debris, noisy, with autofluorescence, empty, and with dead cells."}}
+figures.site_grid(np.stack(faulty), screen.channels, titles, pixel_size_um=simulated.PIXEL_SIZE_UM)
+
+# %% [markdown]
+# ## Beside real cells
+#
+# A simulation is worth as much as its likeness to the real thing. Here the same measures are taken on
+# our fields and on BBBC021 {cite}`ljosa2012annotated`: MCF-7 cells in three stains, four groups of three
+# plates with three compounds each. It is no Cell Painting, but the nearest that was at hand; ours are
+# dealt in groups of the same design. Real images are not shipped with the book: the figure shows them
+# only where they lie on this machine.
+
+# %%
+measured = records.load_records(home / "book" / "results", experiment="screens")
+by_screen = measured.set_index("preset")
+words = {
+    "share_plate": "variance of brightness: between plates",
+    "share_treatment": "… between treatments",
+    "share_well": "… between wells of one treatment",
+    "share_field": "… between fields of one well",
+    "plate_told": "plate named from intensities (chance 0.33)",
+    "treatment_told": "treatment named from intensities (chance 0.33 to 0.5)",
+    "dna_foreground": "share of pixels in nuclei",
+    "dna_skewness": "skewness of the DNA channel",
+    "spectrum_slope": "slope of its power spectrum",
+    "channel_correlation": "correlation between channels",
+}
+likeness = by_screen[[name for name in words if name in by_screen]].T.rename(index=words)
+likeness = likeness.rename(columns={"quick": "simulated", "real": "BBBC021"})
+likeness.round(2).rename_axis(index=None, columns=None)
+
+# %%
+ours = table[(table["role"] == "trt")].drop_duplicates("batch").head(4)
+fields = store.read(store.rows(ours["site_id"]))[:, [3, 1, 0]]  # AGP, ER, DNA
+titles = ["simulated"] * len(fields)
+real = files.shared_data("bbbc021_fields")
+if real is not None and fields.shape[-1] == 48:
+    names = [f"images/bbbc021v1_{k}.png" for k in (87, 333, 456, 538)]
+    read = [[pixels.read_plane(real, f"{name}#{c}") for c in range(3)] for name in names]
+    cut = pixels.resize(pixels.center_crop(np.array(read), 96), 48)
+    fields = np.concatenate([fields, cut])
+    titles += ["BBBC021"] * len(names)
+
+# %% mystnb={"figure": {"name": "fig-screens-real", "caption": "Above, simulated fields of four batches (AGP, ER and DNA). Below, where the screen is on this machine, windows of BBBC021 (actin, tubulin and DNA), at half their size in pixels so that cells match."}, "image": {"alt": "Above four small colour pictures of simulated cells with bright oval nuclei. Below, if present, four of real cells: nuclei touch more often and cells fill more of the picture."}}
+dim, top = np.percentile(fields, (2, 99.8), (2, 3), keepdims=True)
+bright = np.clip((fields - dim) * (200 / np.maximum(top - dim, 1)), 0, 255).astype(np.uint8)
+figures.site_grid(bright, ["AGP", "ER", "DNA"], titles, pixel_size_um=store.pixel_size_um)
+
+# %% [markdown]
+# **Read this as.** In their pixels the two are close: nuclei cover a like share, the spectrum falls
+# alike. In what makes a field bright they are opposites: our batches are strong and our treatments do
+# not show, on purpose, since a simulation in which brightness tells the treatment proves nothing. What
+# no row tells: real cells touch, divide, die, have any outline, and differ from their neighbours far
+# more; a real screen has structure that nobody put there.
+
+# %%
+if {"quick", "real"} <= set(by_screen.index):
+    ours, real = by_screen.loc["quick"], by_screen.loc["real"]
+    assert abs(ours["dna_foreground"] - real["dna_foreground"]) < 0.1
+    assert abs(ours["spectrum_slope"] - real["spectrum_slope"]) < 1
+    assert ours["share_plate"] > real["share_plate"]
+    assert ours["treatment_told"] < real["treatment_told"]
+
+# %% [markdown]
 # ## Split by whole batches
 #
 # A field of the test batches must have no neighbour in training that shares its day. So batches are
@@ -238,6 +394,56 @@ for name, dealt_as in {"by batch": part.to_numpy(), "fields at random": mixed}.i
 assert not np.isin(well[part == "test"], well[part == "train"]).any()
 
 # %% [markdown]
+# ### Other things to hold out
+#
+# The question decides what must not be on both sides: a new plate, a new {term}`source`, a new compound,
+# a new {term}`scaffold`. Molecules that share an {term}`InChIKey` stay together, controls are dealt
+# evenly by default, and whatever the question, the fields of one {term}`well` never part.
+
+# %%
+treated = table[table["role"] == "trt"]
+for by in ("leaky_site", "well", "plate", "batch", "compound", "scaffold"):
+    kept = splits.grouped_split(treated, by, {"train": 0.7, "test": 0.3}, seed=0)
+    side = treated["site_id"].map(kept).to_numpy()
+    shared = []
+    for what in ("well", "plate", "batch", "compound"):
+        group = splits.groups(treated, what).to_numpy()
+        both = np.isin(group[side == "test"], group[side == "train"]).mean()
+        shared.append(f"{what} {both:4.0%}")
+    print(f"held out by {by:11} test fields whose … was trained on:  {'  '.join(shared)}")
+    assert by == "leaky_site" or shared[0].endswith(" 0%")
+
+# %% [markdown]
+# **Read this as.** Each row has one zero that it promises, and the zeros that follow from it. The first
+# row is the mistake: every test field has a sister in training.
+
+# %% [markdown]
+# ## Six public screens
+#
+# One reader each, from the screen's own tables to the same manifest. Where a paper and its code deal
+# differently, the paper's way is the default and `form="released"` the other.
+#
+# | screen | reader | batch | what the reader knows |
+# |---|---|---|---|
+# | RxRx1 | `screens.rxrx1` | experiment | siRNA classes, six folds, settings I to III of CDCL's Table 2b |
+# | CPG0004 (LINCS) | `screens.cpg0004` | plate | platemaps, doses, mechanisms of the Repurposing Hub, replicate folds |
+# | JUMP-CP | `screens.jump` | source's batch | plates, wells, compounds, `load_data`; TARGET2 |
+# | BBBC021 | `screens.bbbc021` | week | 103 compound–doses with a mechanism |
+# | BBBC022 | `screens.bbbc022` | plate | compounds, channels; crops around nuclei |
+# | yours | `screens.own` | you say | a table and a `screen.yaml` |
+#
+# `hcs fetch` brings a screen, or any part of it ({doc}`../book/fetch`). Its name is then enough for all
+# that follows; where it is not on the disk, that is said before anything else:
+
+# %%
+for name in ("rxrx1", "jump"):
+    try:
+        there = experiments.prepare(name)
+        print(name, "is here:", len(there.table), "fields")
+    except InputError as error:
+        print(str(error).replace(f", that is {files.data_root() / name}", ""))
+
+# %% [markdown]
 # ## Your own folder
 #
 # Now forget that the screen is ours. Here is a table as a colleague might send it: one row a field,
@@ -256,6 +462,7 @@ theirs.head(3)
 # braces is a pattern of their columns.
 
 # %%
+positive = set(table.loc[table["role"] == "poscon", "compound"])
 described = {
     "name": "colleague",
     "root": str(root / "images"),
@@ -263,7 +470,7 @@ described = {
     "columns": {"batch": "run_date", "plate": "barcode", "well": "well", "site": "site"}
     | {"compound": "drug", "dose_um": "dose_um"},
     "channels": {c: "{barcode}/{well_name}_s{site}_" + c + ".tiff" for c in screen.channels},
-    "controls": {"negcon": ["DMSO"]},
+    "controls": {"negcon": ["DMSO"], "poscon": sorted(positive)},
     "pixel_size_um": 2.0,
 }
 path = folder / "screen.yaml"

@@ -114,7 +114,7 @@ def test_set_up_cell_fetches_and_installs_in_colab(tmp_path):
     calls = [json.loads(line) for line in asked.read_text().splitlines()]
     assert len(calls) == 4
     for arguments, pins in calls:
-        assert arguments[0] == "install" and arguments[-1] == f"{home}[train]"
+        assert arguments[0] == "install" and arguments[-1] == f"{home}[train,molecules]"
         names = [line.split("==")[0] for line in pins.splitlines()]
         assert names == ["torch", "torchvision", "numpy"]
 

@@ -29,7 +29,7 @@ def main() -> int:
         pins = Path(folder) / "constraints.txt"
         pins.write_text(constraints(), "utf-8")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(pins)]
-        return subprocess.run([*pip, "--editable", f"{root}[train]"]).returncode
+        return subprocess.run([*pip, "--editable", f"{root}[train,molecules]"]).returncode
 
 
 if __name__ == "__main__":
