@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcs_utils.data import columns
@@ -15,6 +15,7 @@ WORDS = st.lists(
     min_size=1,
     max_size=40,
 )
+QUICK = settings(max_examples=40, deadline=None)  # each is run once for every size of block
 
 
 @pytest.fixture(params=[1, 7, columns.BLOCK], autouse=True, scope="module")
@@ -29,6 +30,7 @@ def strings(words):
     return pd.Series(words, dtype="str")
 
 
+@QUICK
 @given(WORDS)
 def test_text_is_stripped_text(words):
     got = columns.text(strings(words))
@@ -49,6 +51,7 @@ def test_numbers_keep_what_is_missing_apart_from_what_is_wrong():
     assert columns.number(pd.Series([3], dtype="int32")).dtype == np.float64
 
 
+@QUICK
 @given(WORDS)
 def test_repeated_rows_are_those_of_pandas(words):
     column = strings(words)
@@ -58,6 +61,7 @@ def test_repeated_rows_are_those_of_pandas(words):
     assert columns.same_rows(frame).tolist() == same.tolist()
 
 
+@QUICK
 @given(WORDS)
 def test_a_pattern_is_found_where_pandas_finds_it(words):
     column, rule = strings(words), r"^[/~]|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)"
@@ -65,6 +69,7 @@ def test_a_pattern_is_found_where_pandas_finds_it(words):
     assert got.tolist() == column.str.contains(rule, regex=True).tolist()
 
 
+@QUICK
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1))
 def test_groups_with_one_value(pairs):
     groups, values = (pd.Series(part) for part in zip(*pairs, strict=True))
@@ -73,6 +78,7 @@ def test_groups_with_one_value(pairs):
     ]
 
 
+@QUICK
 @given(WORDS)
 def test_a_function_by_value_is_the_function(words):
     column = strings(words).rename("name").set_axis(range(5, 5 + len(words)))
@@ -82,6 +88,7 @@ def test_a_function_by_value_is_the_function(words):
     assert columns.by_value(column, lambda s: s) is column
 
 
+@QUICK
 @given(st.one_of(WORDS, st.lists(st.floats(), max_size=9)))
 def test_items_are_those_of_json(values):
     assert columns.json_items(values) == json.dumps(values)[1:-1].encode()

@@ -35,6 +35,7 @@ def test_24_batches_give_the_folds_of_the_paper(fold):
         assert got[part] == [HUVEC[(first + k) % 24] for k in range(length)]
 
 
+@settings(deadline=None)
 @given(n=st.integers(3, 40), folds=st.integers(3, 40), fold=st.integers(1, 40))
 def test_every_batch_is_in_exactly_one_part(n, folds, fold):
     names = [f"b{k:02d}" for k in range(n)]
