@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hcs_utils import files
-from hcs_utils.data import formats, illumination
+from hcs_utils.data import formats
 from hcs_utils.data import manifest as manifests
 from hcs_utils.data.images import map_threads
 from hcs_utils.data.manifest import PATH
@@ -126,6 +126,8 @@ def sites_of(frame: pd.DataFrame, asked: dict) -> Sites:
 
 def _fitted(sites: Sites, _: pd.DataFrame) -> Callable[[np.ndarray, int], np.ndarray] | None:
     """What corrects a plate's images by the function fitted to all of them that can be read."""
+    from hcs_utils.data import illumination  # takes a second to import, which most jobs can save
+
     try:
         shape = sites.shape(sites.raw)
     except InputError:  # each site will tell why
@@ -139,6 +141,8 @@ def _fitted(sites: Sites, _: pd.DataFrame) -> Callable[[np.ndarray, int], np.nda
 
 def _filed(sites: Sites, frame: pd.DataFrame) -> Callable[[np.ndarray, int], np.ndarray]:
     """What corrects an image by the files that its row names."""
+    from hcs_utils.data import illumination
+
     base = os.path.realpath(sites.root)
     one = "illum" in frame and ILLUM + sites.channels[0] not in frame
     named = _Rows(frame, ["illum"] if one else [ILLUM + name for name in sites.channels])

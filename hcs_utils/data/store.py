@@ -94,11 +94,10 @@ class Store:
             path = _shard_path(self.path, number)
             try:
                 content, index = _open_shard(path, size)
-                for start, length in index[: len(self) - number * size].tolist():
-                    chunk = content[start : start + length]
-                    if len(chunk) != length:
-                        raise ValueError("it is cut off")
-                    yield chunk
+                index = index[: len(self) - number * size]
+                if index.sum(0)[1] + 16 * size + 4 != len(content):
+                    raise ValueError("it has not the size that its index tells")
+                yield from (content[start : start + length] for start, length in index.tolist())
             except (OSError, ValueError) as error:
                 raise _damaged(path, self.path, error) from error
 

@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from hcs_utils.data import images, plates, recipe, store
 from hcs_utils.data import manifest as manifests
@@ -412,7 +412,7 @@ def test_two_jobs_of_one_plate_wait_for_each_other(root, out):
     assert sorted(os.listdir(out / "plates")) == ["p0.json", "p0.zarr"]
 
 
-def test_thousands_of_plates_are_planned_and_a_job_finds_its_own_quickly(root, out):
+def test_a_job_of_one_among_thousands_of_plates_reads_its_own_part_of_the_manifest(root, out):
     manifest = screen(root, plates=1, wells=2)
     many = pd.concat([manifest] * 2000, ignore_index=True)
     plate = np.repeat([f"plate {k}" for k in range(2000)], 2)
@@ -421,10 +421,7 @@ def test_thousands_of_plates_are_planned_and_a_job_finds_its_own_quickly(root, o
     (root / "copies").mkdir()
     for k in range(4000):
         os.link(root / manifest["path_dna"][0], root / f"copies/{k}.tif")
-    start = time.perf_counter()
     plan(many, root, out, Recipe())
-    planned = time.perf_counter() - start
-    start = time.perf_counter()
+    assert parquet.ParquetFile(out / "manifest.parquet").num_row_groups == 2000
     assert run_plate(out, "plate 1234").done == 2
-    assert planned < 20 and time.perf_counter() - start < 2
     assert plates.rows_of(out, 7)["plate"].nunique() == 1

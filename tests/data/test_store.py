@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import time
 
 import numpy as np
 import pytest
@@ -117,17 +116,44 @@ def test_a_damaged_shard_is_named(tmp_path):
     assert got.read([0]).shape == (1, 3, 8, 9)
 
 
+@pytest.mark.parametrize("sites", [(3, 4, 9), (8,), (16, 1), (5, 3, 8)])
+def test_stores_joined_are_the_bytes_of_one_and_zarr_reads_them(tmp_path, monkeypatch, sites):
+    monkeypatch.setattr(store, "_SHARD_SITES", 8)
+    images = noise(sum(sites))
+    parts = [tmp_path / f"{k}.zarr" for k in range(len(sites))]
+    for path, block in zip(parts, np.split(images, np.cumsum(sites)[:-1]), strict=True):
+        written(path, block)
+    names = [f"s{k}" for k in range(len(images))]
+    for _ in range(2):  # once more: what is there is kept
+        assert store.concatenate(tmp_path / "all.zarr", parts) == len(images)
+    store.finish(tmp_path / "all.zarr", names, ["c0", "c1", "c2"])
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "all.zarr" / "images")[:], images)
+    written(tmp_path / "one.zarr", images)
+    for file in (path for path in (tmp_path / "one.zarr").rglob("*") if path.is_file()):
+        joined = tmp_path / "all.zarr" / file.relative_to(tmp_path / "one.zarr")
+        assert joined.read_bytes() == file.read_bytes()
+
+
+def test_stores_that_cannot_be_joined_are_named(tmp_path):
+    first, second = tmp_path / "a.zarr", tmp_path / "b.zarr"
+    written(first, noise(3))
+    written(second, noise(3, (3, 8, 8)))
+    with pytest.raises(InputError, match=r"one image size .*\(3, 8, 8\), \(3, 8, 9\)"):
+        store.concatenate(tmp_path / "c.zarr", [first, second])
+    shard = first / "images" / "c" / "0" / "0" / "0" / "0"
+    shard.write_bytes(shard.read_bytes()[-4200:])
+    with pytest.raises(InputError, match=r"a\.zarr.* is damaged"):
+        store.concatenate(tmp_path / "c.zarr", [first])
+
+
 def test_a_store_travels_to_worker_processes(tmp_path):
     images = noise(10)
     got = pickle.loads(pickle.dumps(written(tmp_path / "s.zarr", images)))
     np.testing.assert_array_equal(got.read([3]), images[[3]])
 
 
-def test_five_thousand_sites_are_read_well_under_two_seconds(tmp_path):
+def test_thousands_of_sites_are_read_in_any_order(tmp_path):
     images = RNG.integers(0, 99, (5000, 5, 48, 48), dtype=np.uint8)
     got = written(tmp_path / "s.zarr", images)
     rows = RNG.permutation(5000)
-    start = time.perf_counter()
-    read = got.read(rows)
-    assert time.perf_counter() - start < 1
-    np.testing.assert_array_equal(read, images[rows])
+    np.testing.assert_array_equal(got.read(rows), images[rows])
