@@ -108,7 +108,9 @@ def screen(name: str, root: str | None, size: str | None):
         table.attrs["pixel_size_um"] = simulated.PIXEL_SIZE_UM
     elif name in PUBLIC:
         root = root or str(files.data_root() / name)
-        table = importlib.import_module(f"hcs_utils.data.screens.{name}").manifest(root)
+        fetched = Path(root) / "manifest.parquet"  # of the part that `hcs fetch` brought
+        reader = importlib.import_module(f"hcs_utils.data.screens.{name}")
+        table = manifests.read(fetched) if fetched.is_file() else reader.manifest(root)
     else:
         near = manifests.nearest(name, ["simulated", *PUBLIC])
         raise InputError(

@@ -4,6 +4,7 @@ munged, slurmctld and slurmd run from a slurm.conf in a temporary folder, on fre
 of the system's own set-up is read or changed.
 """
 
+import ctypes
 import json
 import os
 import pwd
@@ -94,8 +95,14 @@ def configure(folder, srun):
 def start(folder, name, command, environment, **options):
     with (folder / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, start_new_session=True, **options
-        )
+            command, stdout=log, stderr=log, env=environment, start_new_session=True,
+            preexec_fn=end_with_the_tests, **options,
+        )  # fmt: skip
+
+
+def end_with_the_tests():
+    """Let the system end this process when the one that started it is gone, even if killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def stop(processes):
