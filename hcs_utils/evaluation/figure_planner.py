@@ -186,9 +186,9 @@ html[data-theme="dark"] .text_html:has(> .hcs-planner) { padding: 0 !important;
 .hcs-planner caption { caption-side: top; text-align: left; color: inherit; padding: 0.2rem 0;
   font-weight: 600; }
 .hcs-planner table tr:nth-child(n) { background: transparent; }
-div.hcs-planner table th, div.hcs-planner table td { padding: 0.2rem 0.6rem 0.2rem 0; border: 0; color: inherit;
-  border-bottom: 1px solid #8884; text-align: right; font-weight: 400; white-space: nowrap;
-  vertical-align: middle; }
+div.hcs-planner table th, div.hcs-planner table td { padding: 0.2rem 0.6rem 0.2rem 0; border: 0;
+  color: inherit; border-bottom: 1px solid #8884; text-align: right; font-weight: 400;
+  white-space: nowrap; vertical-align: middle; }
 div.hcs-planner table th { text-align: left; width: 9rem; }
 div.hcs-planner table td.bar { width: 50%%; padding-right: 0.8rem; }
 .hcs-planner .tb, .hcs-planner .by { font-variant-numeric: tabular-nums; }
