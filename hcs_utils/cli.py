@@ -159,11 +159,10 @@ def simulate(
     """Draw a screen with a known truth, as files that a real screen would bring."""
     from hcs_utils.data import manifest
     from hcs_utils.data.screens import simulated
-    from hcs_utils.files import data_root
 
     if size not in simulated.SIZES:
         raise InputError(f"Unknown size {size!r}; there are: {', '.join(simulated.SIZES)}.")
-    out = data_root() / "simulated" / size if out is None else out
+    out = simulated.home(size) if out is None else out
     simulated.draw(out, simulated.SIZES[size], progress=True)
     table = simulated.manifest(out)
     table.attrs["pixel_size_um"] = simulated.PIXEL_SIZE_UM

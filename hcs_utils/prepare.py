@@ -52,7 +52,7 @@ def prepare(
     """
     if screen == "simulated":
         one_of("size", size, simulated.SIZES)
-        name, root = f"simulated-{size}", files.data_root() / "simulated" / size
+        name, root = f"simulated-{size}", simulated.home(size)
         simulated.draw(root, simulated.SIZES[size], progress=progress)
         table, um = simulated.manifest(root), simulated.PIXEL_SIZE_UM
         state = (root / "simulated.json").read_text()

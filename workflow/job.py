@@ -102,7 +102,7 @@ def screen(name: str, root: str | None, size: str | None):
                 f"There is no simulated screen of size {size!r}{near}; there are {known}. "
                 "The side of the stored images, in pixels, is image_px."
             )
-        root = root or str(files.data_root() / "simulated" / (size or "quick"))
+        root = root or str(simulated.home(size or "quick"))
         simulated.draw(root, config)
         table = simulated.manifest(root)
         table.attrs["pixel_size_um"] = simulated.PIXEL_SIZE_UM

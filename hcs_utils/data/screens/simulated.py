@@ -23,12 +23,24 @@ from hcs_utils.data.screens.plating import (  # noqa: F401 - sizes and fields be
     plate_fields,
 )
 from hcs_utils.errors import InputError
-from hcs_utils.files import locked, replacing, storage_errors
+from hcs_utils.files import data_root, locked, read_json, replacing, storage_errors
 
 PIXEL_SIZE_UM = 2.0
 _TABLES = (
     "compounds.csv", "load_data.csv", "platemap.csv", "truth/compounds.parquet", "truth.parquet",
 )  # fmt: skip
+
+
+def home(size: str) -> Path:
+    """Where the screen of that size is kept: `simulated/<size>` of the data, beside older drawings.
+
+    A folder that an older version filled with other pictures is left as it is; the next one has
+    the drawing's number in its name.
+    """
+    folder, config = data_root() / "simulated" / size, SIZES[size]
+    found = read_json(folder / "simulated.json") or {}
+    old = found.get("drawing", config.drawing) != config.drawing
+    return folder.with_name(f"{size}-{config.drawing}") if old else folder
 
 
 def draw(

@@ -285,3 +285,13 @@ def test_strengths_of_zero_leave_no_nuisance():
             assert fields[column].nunique() == 1
     fields, _ = plate_fields(TINY, 0)
     assert fields["cell_size"].nunique() == len(fields)
+
+
+def test_pictures_of_an_older_drawing_are_left_and_new_ones_go_beside_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HCS_DATA", str(tmp_path))
+    folder, now = tmp_path / "simulated" / "smoke", simulated.SIZES["smoke"].drawing
+    assert simulated.home("smoke") == folder
+    folder.mkdir(parents=True)
+    for drawing, name in ((now, "smoke"), (now - 1, f"smoke-{now}")):
+        (folder / "simulated.json").write_text(json.dumps({"drawing": drawing}))
+        assert simulated.home("smoke") == folder.with_name(name)
