@@ -69,10 +69,42 @@ def preprocess(
 
     report = step.preprocess(table, root, out, size=size, scale=scale, pixel_size_um=pixel_size_um)
     typer.echo(f"{out}: {report.done} sites written, {report.skipped} were there already.")
-    if report.failed:
-        shown = "\n".join(f"  {site}: {reason}" for site, reason in report.failed[:10])
-        more = f"\n  and {len(report.failed) - 10} more" if len(report.failed) > 10 else ""
-        typer.secho(f"{len(report.failed)} sites left out:\n{shown}{more}", fg="yellow", err=True)
+    _tell_failed(report.failed)
+
+
+def _tell_failed(failed: list) -> None:
+    if failed:
+        shown = "\n".join(f"  {site}: {reason}" for site, reason in failed[:10])
+        more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
+        typer.secho(f"{len(failed)} sites left out:\n{shown}{more}", fg="yellow", err=True)
+
+
+@app.command()
+def crop(
+    screen: Screen,
+    out: Annotated[Path, typer.Option(help="The store of crops to write, such as crops.zarr.")],
+    size: Annotated[int, typer.Option(min=8, help="Side of a crop, in pixels.")] = 128,
+    channel: Annotated[str, typer.Option(help="The channel that shows nuclei.")] = "DNA",
+    border: Annotated[
+        str, typer.Option(help="Crops over the image's edge: drop, shift, zeros or reflect.")
+    ] = "drop",
+    max_per_field: Annotated[int, typer.Option(min=0, help="By lot; 0: all.")] = 0,
+    diameter_px: Annotated[float, typer.Option(min=0, help="Of a nucleus; 0: 12 µm.")] = 0.0,
+    root: Root = None,
+) -> None:
+    """Find nuclei and cut a crop of all channels around each, into one store."""
+    table, root, pixel_size_um = _read_screen(screen, root)
+    from hcs_utils.data import cells
+
+    report = cells.crop_screen(
+        table, root, out, size=size, channel=channel, border=border, max_per_field=max_per_field,
+        diameter_px=diameter_px, pixel_size_um=pixel_size_um,
+    )  # fmt: skip
+    typer.echo(
+        f"{out}: {report.crops} crops of {report.nuclei} nuclei in {report.fields} fields; "
+        f"{report.beyond} reached over an edge (border rule: {border})."
+    )
+    _tell_failed(report.failed)
 
 
 _WHAT, _WHERE = "What", "From where, to where"
@@ -189,7 +221,7 @@ def run(
         notebook = named if named.exists() else notebook
     out = home / "build" / "executed" / preset / f"{notebook.stem}.ipynb" if out is None else out
     try:
-        runs.execute(notebook, out, _parameters(param or []), preset)
+        runs.execute(notebook, out, runs.parsed(param or []), preset)
     except runs.NotebookError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         raise typer.Exit(1) from None
@@ -243,35 +275,6 @@ def _counts(table) -> str:
         f"{len(table)} sites in {wells} wells, {table['plate'].nunique()} plates, "
         f"{table['batch'].nunique()} batches; {table['treatment'].nunique()} treatments"
     )
-
-
-def _parameters(pairs: list[str]) -> dict:
-    parameters = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise InputError(f"--param takes NAME=VALUE, got {pair!r}.")
-        parameters[name] = _value(name, value)
-    return parameters
-
-
-def _value(name: str, text: str) -> object:
-    """A number, true, false, none, or a [list] where the text is one; else the text."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    if text.lower() in ("true", "false", "none"):
-        return {"true": True, "false": False, "none": None}[text.lower()]
-    if not text.startswith(("[", "{")):
-        return text
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--param {name}: {text!r} cannot be read ({error}).") from error
 
 
 if __name__ == "__main__":

@@ -167,3 +167,33 @@ def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     if near:
         return f"Unknown {kind} {name!r}; did you mean {' or '.join(near)}?"
     return f"Unknown {kind} {name!r}; there are: {', '.join(known) or 'none'}."
+
+
+def parsed(pairs: list[str]) -> dict:
+    """Parameters given as NAME=VALUE, each value in the type that its text has."""
+    parameters = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"--param takes NAME=VALUE, got {pair!r}.")
+        parameters[name] = _value(name, value)
+    return parameters
+
+
+def _value(name: str, text: str) -> object:
+    """A number, true, false, none, or a [list] where the text is one; else the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    if text.lower() in ("true", "false", "none"):
+        return {"true": True, "false": False, "none": None}[text.lower()]
+    if not text.startswith(("[", "{")):
+        return text
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--param {name}: {text!r} cannot be read ({error}).") from error

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from hcs_utils import records, runs
 from hcs_utils.cli import app
 from hcs_utils.data import manifest
+from hcs_utils.data.cells import read_crops
 from hcs_utils.data.store import open_store
 
 
@@ -222,3 +223,14 @@ def test_report_prints_mean_and_spread(tmp_path):
 
 def test_report_without_records_is_told(tmp_path):
     assert "No records below" in refused("report", tmp_path)
+
+
+def test_crop_writes_a_store_of_crops_and_says_what_the_border_took(screen, tmp_path):
+    out = tmp_path / "crops.zarr"
+    result = hcs("crop", screen, "--out", out, "--size", "16")
+    assert result.exit_code == 0, result.output
+    crops, table = open_store(out), read_crops(out)
+    assert crops.shape[1:] == (5, 16, 16) and len(table) == len(crops) > 20
+    assert f"{len(crops)} crops of " in result.stdout and "border rule: drop" in result.stdout
+    wrong = hcs("crop", screen, "--out", tmp_path / "x.zarr", "--channel", "DNS")
+    assert wrong.exit_code == 2 and "nearest: DNA" in wrong.stderr
