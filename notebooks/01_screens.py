@@ -238,8 +238,8 @@ apart = np.abs(codes[:, None] - codes[None]).sum(-1)[np.triu_indices(len(codes),
 print(f"{len(codes)} compounds; the two most alike differ by {apart.min():.0f} of 16")
 
 # %% [markdown]
-# A plate has its negative controls (DMSO) and positive controls in fixed places, the rest at random;
-# cells at the rim of a plate are fewer, as in an incubator:
+# Sources lay out their plates each in its own way: controls in the outermost columns, as compound
+# libraries are shipped, or scattered. Cells at the rim of a plate are fewer, as after an incubator:
 
 # %% mystnb={"figure": {"name": "fig-screens-plate", "caption": "One plate seen from above: what each well holds."}, "image": {"alt": "A map of a plate's wells with marks for negative control, positive control and treatment."}}
 plate = table[table["plate"] == table["plate"].iloc[0]].drop_duplicates("well")
@@ -285,8 +285,8 @@ shown.round(3).rename_axis(None)
 # ### What goes wrong in a screen
 #
 # Seven faults can be put into a field, drawn or real, and leave a mask of where they are. They are off
-# by default (`fault_rate`): a few faulty control wells are enough to spoil the scale of a whole plate,
-# which is what the chapters on quality control are about.
+# by default (`fault_rate`): one faulty control well widens the scale that every field of its plate is
+# normalised by, which is a matter for the chapters on quality control.
 
 # %%
 drawn_fields, raw_fields = simulated.plate_fields(simulated.SIZES["smoke"], 0)
@@ -296,7 +296,7 @@ faulty = [pixels.rescale(clean, low[:, None, None], high[:, None, None])]
 titles = ["as drawn"]
 for fault in faults.FAULTS:
     changed, mask = faults.apply(clean, fault, 0.7, np.random.default_rng(1))
-    where = f", {mask.mean():.0%} of pixels" if fault in faults.LOCAL else ""
+    where = f"\n{mask.mean():.0%} of pixels" if fault in faults.LOCAL else ""
     faulty, titles = [*faulty, changed], [*titles, fault.replace("_", " ") + where]
     top = np.maximum(high, np.percentile(changed, 80, (1, 2)))
     faulty[-1] = pixels.rescale(changed, low[:, None, None], top[:, None, None])

@@ -79,7 +79,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Code, Markdown, display
+from IPython.display import HTML, Markdown, display
 
 from hcs_utils import files, prepare, records, runs
 from hcs_utils.data import cells, formats, illumination, images, manifest, nuclei, planner
@@ -465,7 +465,7 @@ if "accuracy_lost" in losses:
 # takes the grey levels; here for two plates, with the paper's recipe at this screen's scale.
 
 # %%
-Code(inspect.getsource(plate_jobs.Recipe).split('"""')[-3] + "…", language="python")
+print(inspect.getsource(plate_jobs.Recipe).split('"""')[-3] + "…")
 
 # %%
 out = Path(tempfile.mkdtemp()) / "out"
@@ -524,7 +524,7 @@ assert whole > fetched > written
 # {eq}`eq-bytes` with the measured rates, and time and money beside it. This is the arithmetic:
 
 # %%
-Code(inspect.getsource(planner.formula).partition('"""\n')[2], language="python")
+print(inspect.getsource(planner.formula).partition('"""\n')[2])
 
 # %% [markdown]
 # And this the same arithmetic to play with. *Measured* rates are of one core of our machine, on real
