@@ -79,7 +79,7 @@ def test_the_same_settings_give_the_same_record_and_another_seed_another(
 
 def test_images_on_disk_give_the_same_as_images_in_memory(smoke, tmp_path, monkeypatch):
     first = run(SMOKE, smoke, progress=False).embedding
-    monkeypatch.setattr(experiments, "_IN_MEMORY_GIB", 0)
+    monkeypatch.setattr("hcs_utils.prepare._IN_MEMORY_GIB", 0)
     monkeypatch.setenv("HCS_RUNS", str(tmp_path / "afresh"))
     assert not isinstance(smoke.images(), torch.Tensor)
     pd.testing.assert_frame_equal(run(SMOKE, smoke, progress=False).embedding, first)
@@ -294,7 +294,7 @@ def test_without_controls_the_setting_to_change_is_told_before_training(smoke, o
         run(settings, bare, progress=False)
     assert list(tmp_path.iterdir()) == []
     result = run(replace(SMOKE, image_norm="all", znorm="all"), bare, progress=False)
-    assert result.metrics["chance"] == 1 / 5  # what was the control is a treatment now
+    assert result.metrics["chance"] == 1 / 6  # what were the controls are treatments now
 
 
 def test_more_images_a_minibatch_than_there_are_is_told(smoke):
