@@ -121,7 +121,7 @@ def main(files: int = 500, latencies: str = "5", rounds: int = 3) -> None:
             ratio = taken / found["ours"]
             print(f"  {latency:3g} ms  {name:<36} {taken:6.2f} s   {ratio:5.2f} × ours")
         records.save_benchmark(
-            f"transfer of {files} small files, {latency:g} ms",
+            "transfer_small_files" + ("" if latency == 5 else f"_{latency:g}_ms"),
             ratio=found["ours, one at a time"] / found["ours"],
             goal=GOAL,
             reference="the same files sized, verified and flushed one after the other",
