@@ -357,13 +357,16 @@ px = np.array(list(by_size))
 even = 1 - (1 - px / side) ** 2
 print(f"{len(nuclear):,} nuclei in {len(some)} fields; crop of a sixth of the side:")
 print(f"{lost[1]:.0%} lost, {even[1]:.0%} if cells lay evenly")
-assert (np.diff(lost) > 0).all() and abs(lost[1] - even[1]) < 0.15
+assert (np.diff(lost) > 0).all() and (abs(lost - even)[1:] < 0.15).all() and lost[0] < even[0]
 
 # %% mystnb={"figure": {"name": "fig-preprocessing-border", "caption": "Share of cells that the rule 'drop' leaves out, against the side of the crop as a share of the field's; the line is the share of the field's area that is too near to its rim."}, "image": {"alt": "Points rise from about a sixth to above two thirds, along a dashed line."}}
 axes = ("side of the crop / side of the field", "share of cells lost")
 figure_preprocessing.beside_expected(px / side, lost, even, axes, "cells spread evenly")
 
 # %% [markdown]
+# **Read this as.** From a sixth of the side on, the loss is what the area alone predicts. The smallest crop
+# loses less: it is no wider than a nucleus, and of a nucleus that the rim cuts, the middle is found inside.
+#
 # Are the lost a random subset? Compare the nuclei that are kept with those that are not:
 
 # %%

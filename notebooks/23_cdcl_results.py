@@ -271,8 +271,7 @@ for name, verdicts in told.items():
 #
 # {term}`Z-norm`, which lifts every method in the paper, lowers the cross-batch ones here. Control wells
 # have already set the scale of every plate's pixels, so there is less left to mend; and it gives every
-# feature the same weight, those too that vary by chance alone. The second reason is our guess, not
-# measured.
+# feature the same weight, those too that vary by chance alone. Both reasons are guesses, not measured.
 #
 # Nor is kBET of the training batches near zero for DINO. With pixels scaled by controls, what DINO
 # finds first are the nuisances of single fields (density, focus, light), which two crops of one field
