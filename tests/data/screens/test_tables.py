@@ -39,7 +39,11 @@ def test_text_stays_text_and_nothing_becomes_missing(tmp_path):
     assert got["a"].tolist() == ["1", "2"] and got["b"].tolist() == ["", "x"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\x1f\x8bbroken", gzip.compress(b"a,b\n" * 99)[:20]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x1f\x8bbroken", gzip.compress(b"a,b\n" * 99)[:20]],
+    ids=["empty", "broken", "cut short"],
+)
 def test_what_cannot_be_read_is_named(tmp_path, content):
     (tmp_path / "t.csv.gz").write_bytes(content)
     with pytest.raises(InputError, match=r"t\.csv\.gz cannot be read: .*Fetch it again"):
