@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from hcs_utils.data import remote
+from hcs_utils.data.screens import public
 from hcs_utils.data.selection import check_address, check_paths
 from hcs_utils.errors import InputError
 
@@ -86,3 +87,9 @@ def test_archives_hold_the_chosen_plates_and_channels():
 def test_an_unknown_screen_is_told_with_the_nearest():
     with pytest.raises(InputError, match=r"Unknown screen 'jmup' \(nearest: jump"):
         remote.home("jmup")
+
+
+def test_every_screen_with_a_home_has_a_reader_and_the_other_way_round():
+    assert set(remote.HOMES) == set(public.NAMES)
+    with pytest.raises(InputError, match=r"nearest: rxrx1.*there are"):
+        public.tables("rxrx", "anywhere")

@@ -6,9 +6,6 @@ from scipy.ndimage import convolve, gaussian_filter
 
 from hcs_utils.errors import InputError
 
-FAULTS = (
-    "out_of_focus", "saturation", "debris", "noise", "autofluorescence", "empty", "dead",
-)  # fmt: skip
 LOCAL = ("saturation", "debris", "autofluorescence")  # those whose mask is part of the field
 
 
@@ -24,11 +21,11 @@ def apply(
     ``severity`` runs from 0 (just visible) to 1; ``nucleus_px``, the radius of a nucleus, sets the
     scale of blur and particles. The first channel is that of DNA.
     """
-    if fault not in FAULTS:
-        raise InputError(f"Unknown fault {fault!r}; there are: {', '.join(FAULTS)}.")
+    if fault not in _DRAWN:
+        raise InputError(f"Unknown fault {fault!r}; there are: {', '.join(_DRAWN)}.")
     if not 0 <= severity <= 1:
         raise InputError(f"severity is {severity}; give a number from 0 to 1.")
-    changed, mask = globals()[f"_{fault}"](image.astype(np.float32), severity, rng, nucleus_px)
+    changed, mask = _DRAWN[fault](image.astype(np.float32), severity, rng, nucleus_px)
     changed = np.clip(np.rint(changed), 0, np.iinfo(image.dtype).max).astype(image.dtype)
     if mask is None:
         mask = np.ones(image.shape[1:], bool)
@@ -122,3 +119,10 @@ def _grain(image) -> np.ndarray:
     """Sd of the noise between neighbouring pixels, [c 1 1]; after Immerkær 1996, by medians."""
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)[None]
     return np.median(np.abs(convolve(image, kernel)), (1, 2), keepdims=True) / (6 * 0.6745)
+
+
+_DRAWN = {
+    "out_of_focus": _out_of_focus, "saturation": _saturation, "debris": _debris, "noise": _noise,
+    "autofluorescence": _autofluorescence, "empty": _empty, "dead": _dead,
+}  # fmt: skip
+FAULTS = tuple(_DRAWN)
