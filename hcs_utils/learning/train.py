@@ -53,7 +53,7 @@ def fit(
     its last checkpoint to the same weights as one that was not (on a CPU to the bit). A loss that
     is not finite stops the run and keeps the last checkpoint. Returns the log, one dict a
     logged step. ``monitor`` is called with (step, method) at each checkpoint; what it returns is
-    logged.
+    logged. If it has a method ``line``, that turns a logged row into the words beside the bar.
     """
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
@@ -68,6 +68,7 @@ def fit(
     step, log, spent = _resume(run, method, optimizer)
     method.train()
     bar = tqdm(total=config.steps, initial=step, disable=not progress, mininterval=2, unit="step")
+    say = getattr(monitor, "line", lambda row: f"loss={row['loss']:.3f}")
     began = time.perf_counter() - spent
     while step < config.steps:
         loss, extra = _step(fabric, method, minibatches, optimizer, config, step)
@@ -79,10 +80,10 @@ def fit(
             row["learning_rate"] = optimizer.param_groups[0]["lr"]
             _stop_if_not_finite(row, run)
             log.append(row)
-            bar.set_postfix(loss=f"{row['loss']:.3f}")
+            if saving and monitor is not None:
+                row.update(monitor(step, method))
+            bar.set_postfix_str(say(row))
         if saving:
-            if monitor is not None:
-                log[-1].update(monitor(step, method))
             _save(run, method, optimizer, step, log, time.perf_counter() - began)
     bar.close()
     _finish(run, method, log, time.perf_counter() - began)
