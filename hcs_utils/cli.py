@@ -252,17 +252,15 @@ def report(
 
 def _read_screen(screen: Path, root: Path | None) -> tuple:
     """Manifest, folder of its images, and their pixel size in um where it is known."""
-    from hcs_utils.data import manifest, remote
-    from hcs_utils.data.screens import own
+    from hcs_utils.data import manifest
+    from hcs_utils.data.screens import own, public
     from hcs_utils.files import data_root
 
     if screen.suffix in (".yaml", ".yml"):
         table = own.from_yaml(screen)
-    elif str(screen) in remote.HOMES and not screen.is_file():
-        from hcs_utils import fetching
-
+    elif str(screen) in public.NAMES and not screen.is_file():
         root = root or data_root() / screen
-        table = fetching.fetched(str(screen), root)
+        table = public.fetched(str(screen), root)
     else:
         table = manifest.read(screen)
     known = table.attrs

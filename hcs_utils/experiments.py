@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from hcs_utils.data import manifest as manifests
 from hcs_utils.data import preprocess, splits
 from hcs_utils.errors import InputError
 from hcs_utils.evaluation import leaks, metrics, postprocess
-from hcs_utils.learning import train
+from hcs_utils.evaluation.classification import KNN_CARON, KNN_CDCL
+from hcs_utils.learning import diagnose, train
 from hcs_utils.learning.backbones import encoder
 from hcs_utils.learning.embed import as_table, embed, features
 from hcs_utils.learning.methods.cdcl import CDCL, CDCLConfig, off_diagonal_for
@@ -26,47 +28,10 @@ from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch
 from hcs_utils.learning.methods.supervised import Supervised
 from hcs_utils.learning.minibatches import Minibatches
 from hcs_utils.learning.views import Normaliser, ViewsConfig
-from hcs_utils.prepare import Screen, one_of, prepare
+from hcs_utils.prepare import Screen, prepare
+from hcs_utils.settings import Settings
 
-TRAINED = ("supervised", "dino", "dino_cb", "cdcl")
-METHODS = (*TRAINED, "random", "intensity")  # the last two are the baselines
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The flat parameters of notebook 22; the presets' comments give units and reasons."""
-
-    preset: str = "quick"
-    screen: str = "simulated"
-    size: str = "quick"
-    image_px: int = 0
-    method: str = "cdcl"
-    fold: int = 1
-    folds: int = 6
-    seed: int = 0
-    epochs: int = 10
-    minibatch: int = 64
-    learning_rate: float = 2e-3
-    encoder: str = "small"
-    head_width: int = 256
-    form: str = "released"
-    image_norm: str = "controls"
-    znorm: str = "controls"
-    kbet_fraction: float = 0.005
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, kind = getattr(self, field.name), type(field.default)
-            if type(value) is not kind and not (kind is float and type(value) is int):
-                noun = {int: "a whole number", float: "a number", str: "a word"}[kind]
-                raise InputError(f"{field.name} is {value!r}; it must be {noun}.")
-        one_of("method", self.method, METHODS)
-        one_of("form", self.form, ("paper", "released"))
-        one_of("image_norm", self.image_norm, ("controls", "all"))
-        one_of("znorm", self.znorm, ("controls", "all"))
-        for name in ("epochs", "minibatch", "learning_rate", "head_width", "kbet_fraction"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
+SIGNS = ("effective_rank", "agreement", "batch_shared", "treatment_shared")  # kept in a record
 
 
 @dataclass
@@ -131,12 +96,21 @@ def run(settings: Settings, screen: Screen | None = None, progress: bool = True)
             manifests.require_controls(screen.table, by, f"{name}='all'")
     table = screen.table.assign(split=split(screen.table, settings.fold, settings.folds))
     images, began, log = screen.images(), time.perf_counter(), pd.DataFrame()
-    if settings.method == "intensity":
-        embedding = _intensity(screen)
+    sources = leaks.sources(table, screen.store) if settings.method == "leaks" else {}
+    if settings.method in ("intensity", "leaks"):
+        told = sources or {"intensity statistics": _intensity(screen)}
+        numbers = [values for values in told.values() if values.ndim == 2]
+        embedding = as_table(np.hstack(numbers), table["site_id"])
         seconds, device = time.perf_counter() - began, _device()
     else:
         embedding, log, seconds, device = _learned(settings, screen, table, images, progress)
-    scores = judge(embedding, table, settings)
+    scores = judge(embedding, table, settings) | _last_signs(log)
+    if sources:
+        untrained = dataclasses.replace(settings, method="random")
+        weights = _learned(untrained, screen, table, images, progress)[0]
+        sources["random weights"] = features(weights)
+        scores |= leaks.as_metrics(audit(sources, table, settings))
+        seconds = time.perf_counter() - began
     record = records.save_record(
         experiment="cdcl", screen=screen.name, method=settings.method, preset=settings.preset,
         parameters=asdict(settings), fold=settings.fold, seed=settings.seed, metrics=scores,
@@ -169,7 +143,9 @@ def _learned(settings, screen, table, images, progress):
             seed=settings.seed,
         )  # fmt: skip
         folder = run_folder(settings, screen)
-        log = pd.DataFrame(train.fit(method, stream, config, folder, progress=progress))
+        doctor = diagnose.Doctor(stream, labels=True, seed=settings.seed, say=progress)
+        log = train.fit(method, stream, config, folder, monitor=doctor, progress=progress)
+        log = pd.DataFrame(log)
         seconds, network = train.seconds(folder), method.encoder
         device = _device(network)
     embedding = embed(
@@ -178,35 +154,90 @@ def _learned(settings, screen, table, images, progress):
     return embedding, log, seconds, device
 
 
-def judge(embedding: pd.DataFrame, table: pd.DataFrame, settings: Settings) -> dict:
-    """k-NN and k-BET, raw and after Z-norm, on the batches no training image came from.
+def question(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What every accuracy answers: bank, query (masks of rows), label and well of each row.
 
-    k-NN: the bank is the training part, queries are the test part, both without controls, whose
-    many wells would set the score; intervals resample whole wells.
+    The bank is the training part, queries are the test part, both without controls, whose many
+    wells would set the score.
+    """
+    treated = (table["role"] == "trt").to_numpy()
+    train_, test = (table["split"].eq(part).to_numpy() for part in ("train", "test"))
+    well = (table["plate"] + table["well"]).to_numpy()
+    return train_ & treated, test & treated, table["treatment"].to_numpy(), well
+
+
+def znorm(z: np.ndarray, table: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Features [n d] after the Z-norm a batch that the settings ask for.
+
+    "minibatch" is CDCL's released code: all samples, for test fields those in the same minibatch.
+    """
+    batch, test = table["batch"].to_numpy(), (table["split"] == "test").to_numpy()
+    if settings.znorm == "controls":
+        return postprocess.zscore_by_controls(z, batch, (table["role"] == "negcon").to_numpy())
+    if settings.znorm == "all":
+        return postprocess.zscore_by_all(z, batch)
+    scaled = postprocess.zscore_by_minibatch(z, batch, None)
+    scaled[test] = postprocess.zscore_by_minibatch(z[test], batch[test])
+    return scaled
+
+
+def judge(embedding: pd.DataFrame, table: pd.DataFrame, settings: Settings) -> dict:
+    """k-NN, a linear reading and k-BET on the batches no training image came from.
+
+    k-NN: `question`, with k = 10 and temperature 0.1; `knn_caron` with 20 and 0.07, after Z-norm,
+    where the bank has as many; `knn_znorm_moved`: of the queries whose treatment never stands in
+    that well of a plate of the bank, where there are any; `linear_znorm`: what
+    `metrics.linear_predict` reads, as the audit does. Intervals resample whole wells.
     """
     z = features(embedding.set_index("site_id").loc[table["site_id"]].reset_index())
-    control = (table["role"] == "negcon").to_numpy()
-    batch = table["batch"].to_numpy()
-    reference = control if settings.znorm == "controls" else np.ones_like(control)
-    zn = postprocess.zscore_by_controls(z, batch, reference)
-    train_, test = (table["split"].eq(part).to_numpy() for part in ("train", "test"))
-    treated = (table["role"] == "trt").to_numpy()
-    bank, query = train_ & treated, test & treated
-    label = table["treatment"].to_numpy()
-    well = (table["plate"] + table["well"]).to_numpy()[query]
+    zn = znorm(z, table, settings)
+    bank, query, label, well = question(table)
+    place = (table["well"] + " " + table["treatment"]).to_numpy()
+    moved = ~np.isin(place[query], place[bank])
     shuffled = np.random.default_rng(settings.seed).permutation(label[bank])
+    asked = {
+        "knn": (z, label[bank], KNN_CDCL),
+        "knn_znorm": (zn, label[bank], KNN_CDCL),
+        "knn_caron": (zn, label[bank], KNN_CARON),
+        "knn_shuffled": (zn, shuffled, KNN_CDCL),
+    }
     scores: dict = {"chance": 1 / len(np.unique(label[bank]))}
-    for name, x, names in (
-        ("knn", z, label[bank]),
-        ("knn_znorm", zn, label[bank]),
-        ("knn_shuffled", zn, shuffled),
-    ):
-        right = metrics.knn_predict(x[bank], names, x[query]) == label[query]
-        scores[name] = (right.mean(), *metrics.bootstrap_interval(right, well, seed=settings.seed))
+    for name, (x, names, options) in asked.items():
+        if name == "knn_caron" and bank.sum() < options["k"]:
+            continue
+        found = metrics.knn_predict(x[bank], names, x[query], **options)
+        right = found == label[query]
+        scores[name] = _with_interval(right, well[query], settings.seed)
+        if name == "knn_znorm" and len(np.unique(well[query][moved])) > 1:
+            scores["knn_znorm_moved"] = _with_interval(
+                right[moved], well[query][moved], settings.seed
+            )
+    if 1 < len(np.unique(label[bank])) < bank.sum():
+        right = metrics.linear_predict(zn[bank], label[bank], zn[query]) == label[query]
+        scores["linear_znorm"] = _with_interval(right, well[query], settings.seed)
+    batch = table["batch"].to_numpy()
+    train_, test = (table["split"].eq(part).to_numpy() for part in ("train", "test"))
     for name, x, part in (("kbet_train", z, train_), ("kbet", z, test), ("kbet_znorm", zn, test)):
         if len(np.unique(batch[part])) > 1:
             scores[name] = metrics.kbet(x[part], batch[part], k_fraction=settings.kbet_fraction)
     return scores
+
+
+def _with_interval(right: np.ndarray, unit: np.ndarray, seed: int) -> tuple[float, float, float]:
+    return float(right.mean()), *metrics.bootstrap_interval(right, unit, seed=seed)
+
+
+def audit(sources: Mapping, table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """`leaks.audit` of the very question that `judge` asks.
+
+    What comes from images is Z-normed as an embedding is; position and plate are left as they are.
+    """
+    bank, query, label, well = question(table)
+    same = {
+        name: values if name in ("well position", "plate") else znorm(values, table, settings)
+        for name, values in sources.items()
+    }
+    return leaks.audit(label, bank, query, same, unit=well, seed=settings.seed)
 
 
 def run_folder(settings: Settings, screen: Screen) -> Path:
@@ -222,10 +253,16 @@ def run_folder(settings: Settings, screen: Screen) -> Path:
     return root / screen.name / f"{settings.method}-f{settings.fold}-s{settings.seed}-{key[:10]}"
 
 
-def _intensity(screen: Screen) -> pd.DataFrame:
+def _intensity(screen: Screen) -> np.ndarray:
     rows = np.array_split(np.arange(len(screen.store)), -(-len(screen.store) // 1024))
-    values = [leaks.intensity_statistics(screen.store.read(part)) for part in rows]
-    return as_table(np.concatenate(values), screen.table["site_id"])
+    return np.concatenate([leaks.intensity_statistics(screen.store.read(part)) for part in rows])
+
+
+def _last_signs(log: pd.DataFrame) -> dict[str, float]:
+    """Vital signs at the end of training, as metrics of the record."""
+    signs = log.filter(list(SIGNS)).tail(1)
+    found = signs.iloc[0].dropna().items() if len(signs) else ()
+    return {f"sign_{name}": float(value) for name, value in found}
 
 
 def _device(network: torch.nn.Module | None = None) -> str:

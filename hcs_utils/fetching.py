@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +10,7 @@ import typer
 from hcs_utils import files
 from hcs_utils.data import archives, manifest, remote, selection, transfer
 from hcs_utils.data.download import DEFAULT, Item, Options
+from hcs_utils.data.screens import public
 from hcs_utils.errors import InputError
 
 
@@ -97,16 +97,6 @@ def own(path: Path, wish: Wish) -> bool:
     return _write_manifest(table, wish, wish.manifest) and whole
 
 
-def fetched(name: str, root: Path) -> pd.DataFrame:
-    """The manifest of a public screen below `root`: the one fetched last, else all of its tables.
-
-    Every image must be here. Raises `InputError` naming the tables or images that are not.
-    """
-    if (root / "manifest.parquet").is_file():
-        return manifest.read(root / "manifest.parquet")
-    return import_module(f"hcs_utils.data.screens.{remote.known(name)}").manifest(root)
-
-
 def _images(table: pd.DataFrame, wish: Wish, base: str | None) -> list[Item]:
     return selection.items_of(table, base, wish.illumination)
 
@@ -118,9 +108,7 @@ def _manifest(name: str, wish: Wish) -> pd.DataFrame:
         options = {"without": (), "plates": wish.choice.get("plates")}
     if name == "rxrx1" and (wish.choice.get("batches") or wish.choice.get("plates")):
         options = {"cell_type": None}
-    table = import_module(f"hcs_utils.data.screens.{name}").manifest(
-        wish.root, check=False, **options
-    )
+    table = public.tables(name, wish.root, check=False, **options)
     if left_out := table.attrs.get("left_out"):
         typer.echo(f"Not in the manifest, by the tables that are here: {len(left_out)}")
         typer.echo("\n".join(selection.some(left_out[:3])))

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,11 @@ import torch
 from hcs_utils import files
 from hcs_utils.data import manifest as manifests
 from hcs_utils.data import preprocess
-from hcs_utils.data.screens import own, simulated
+from hcs_utils.data.screens import own, public, simulated
 from hcs_utils.data.store import Store, open_store
 from hcs_utils.errors import InputError
 from hcs_utils.learning.minibatches import Stored
 
-PUBLIC = ("rxrx1", "cpg0004", "jump", "bbbc021", "bbbc022")  # a module each in data.screens
 _IN_MEMORY_GIB = 4
 
 
@@ -44,7 +42,7 @@ class Screen:
 def prepare(
     screen: str = "simulated", size: str = "quick", image_px: int = 0, progress: bool = False
 ) -> Screen:
-    """Bring a screen to the store: ``simulated``, one of ``PUBLIC``, or a ``screen.yaml``.
+    """Bring a screen to the store: ``simulated``, one of ``public.NAMES``, or a ``screen.yaml``.
 
     A simulated screen is drawn, of size ``size``; a public one is read in ``$HCS_DATA/<name>``, of
     it what ``hcs fetch`` brought last, else all. What is there already is used; what was
@@ -56,14 +54,14 @@ def prepare(
         simulated.draw(root, simulated.SIZES[size], progress=progress)
         table, um = simulated.manifest(root), simulated.PIXEL_SIZE_UM
         state = (root / "simulated.json").read_text()
-    elif screen in PUBLIC or str(screen).endswith((".yaml", ".yml")):
-        table = _public(screen) if screen in PUBLIC else own.from_yaml(screen)
+    elif screen in public.NAMES or str(screen).endswith((".yaml", ".yml")):
+        table = _public(screen) if screen in public.NAMES else own.from_yaml(screen)
         name = re.sub(r"[^\w.-]+", "-", table.attrs["screen"]).strip("-.") or "own"
         root, um, state = Path(table.attrs["root"]), table.attrs.get("pixel_size_um"), ""
     else:
         raise InputError(
             f"screen is {screen!r}; give 'simulated' or the path of a screen.yaml, or a public "
-            f"screen: {', '.join(PUBLIC)}{manifests.nearest(str(screen), PUBLIC)}."
+            f"screen: {', '.join(public.NAMES)}{manifests.nearest(str(screen), public.NAMES)}."
         )
     px = image_px or None
     key = files.sha256(f"{root.resolve()} {state}".encode())[:8]
@@ -85,11 +83,9 @@ def _public(name: str) -> pd.DataFrame:
             f"$HCS_DATA/{name}. `hcs fetch {name}` brings it, or the part of it that you name; its "
             "dataset card says how large it is."
         )
-    if (root / "manifest.parquet").is_file():
-        table = manifests.read(root / "manifest.parquet")
-        table.attrs |= {"screen": name, "root": str(root)}
-        return table
-    return import_module(f"hcs_utils.data.screens.{name}").manifest(root)
+    table = public.fetched(name, root)
+    table.attrs |= {"screen": name, "root": str(root)}
+    return table
 
 
 def one_of(name: str, value, known) -> None:
