@@ -64,6 +64,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from hcs_utils import files, records, runs
+from hcs_utils.evaluation import leaks
 
 runs.refuse_unknown(globals())
 
@@ -198,6 +199,16 @@ floor = records.verdict(floor, found[found["experiment"] == "cdcl"])
 floor["difference"] = (100 * floor["difference"]).map("{:+.1f} points".format)
 floor.loc[floor["pairs"] == 0, "difference"] = ""
 floor[["claim", "difference", "pairs", "verdict"]].set_index("claim").rename_axis(None)
+
+# %% [markdown]
+# And that the task has no side door is a comparison, too: what the same question gets answered from
+# position, plate, counts and intensities alone, the {term}`leak audit` of {doc}`23_cdcl_results`:
+
+# %%
+told = leaks.from_records(found[found["experiment"] == "cdcl"])
+assert told.empty or told["value"].between(0, 1).all()
+told = told.assign(above_its_null=told["leaks"].map({True: "yes", False: "no"}))
+told[["value", "low", "high", "null", "above_its_null"]].round(3).rename_axis(None)
 
 # %% [markdown]
 # ## How fast
