@@ -19,12 +19,15 @@ import torch
 from hcs_utils import experiments, records
 from hcs_utils.errors import InputError
 from hcs_utils.evaluation import metrics
-from hcs_utils.experiments import METHODS, TRAINED, Screen, Settings, judge, run, run_folder, split
+from hcs_utils.experiments import Screen, judge, run, run_folder, split
+from hcs_utils.settings import METHODS, TRAINED, Settings
 
 SMOKE = Settings(
     preset="smoke", size="smoke", folds=3, epochs=1, minibatch=16, encoder="tiny", head_width=32
 )  # fmt: skip
-KEYS = {"chance", "knn", "knn_znorm", "knn_shuffled", "kbet_train", "kbet", "kbet_znorm"}
+KEYS = {"chance", "knn", "knn_znorm", "knn_caron", "knn_shuffled", "knn_znorm_moved"}
+KEYS |= {"kbet_train", "kbet", "kbet_znorm", "linear_znorm"}
+SOURCES = {"well position", "plate", "cell count", "intensity statistics", "random weights"}
 
 
 @pytest.fixture(autouse=True)
@@ -46,17 +49,24 @@ def test_every_method_ends_in_a_record(smoke, method):
     result = run(replace(SMOKE, method=method), smoke, progress=False)
     record = json.loads(result.record.read_text())
     assert set(record) == set(records.KEYS)
-    assert set(record["metrics"]) == KEYS
+    keys = {"leak_" + name.replace(" ", "_") for name in SOURCES | {"shuffled labels"}}
+    keys |= {name + "_null" for name in keys}
+    signs = {f"sign_{name}" for name in experiments.SIGNS}
+    also = keys if method == "leaks" else signs if method in TRAINED else set()
+    assert set(record["metrics"]) == KEYS | also
     assert (record["method"], record["fold"], record["seed"]) == (method, 1, 0)
     assert record["parameters"] == asdict(replace(SMOKE, method=method))
     assert record["screen"] == "simulated-smoke"
     assert record["manifest_sha256"] == smoke.store.manifest_sha256
     assert record["device"].startswith("CPU") or torch.cuda.is_available()
-    for name in KEYS:
-        value = record["metrics"][name]
-        assert 0 <= value["value"] <= 1
-        if name.startswith("knn"):
+    for name, value in record["metrics"].items():
+        if not name.startswith("sign"):
+            assert 0 <= value["value"] <= 1
+        if name.startswith(("knn", "leak")) and not name.endswith("null"):
             assert value["low"] <= value["value"] <= value["high"]
+    if method in TRAINED:
+        for name, most in (("effective_rank", 128), ("agreement", 1), ("treatment_shared", 1)):
+            assert -1 < record["metrics"][f"sign_{name}"]["value"] <= most
     assert record["metrics"]["chance"]["value"] == 1 / 4
     table = result.embedding
     assert table["site_id"].tolist() == smoke.table["site_id"].tolist()
@@ -117,7 +127,9 @@ def test_kill_9_in_mid_training_then_the_same_run_has_the_same_metrics(
     whole = run(settings, smoke, progress=False)
     assert without_time(whole.record) == killed
     pd.testing.assert_frame_equal(whole.embedding, resumed.embedding)
-    pd.testing.assert_frame_equal(whole.log, resumed.log)
+    shared = ["step", "loss", "learning_rate", "teacher_entropy"]  # signs: at each checkpoint
+    pd.testing.assert_frame_equal(whole.log[shared], resumed.log[shared])
+    pd.testing.assert_series_equal(whole.log.iloc[-1], resumed.log.iloc[-1])
     assert whole.log["step"].tolist() == [20, 40, 60]
 
 
@@ -193,6 +205,24 @@ def test_an_embedding_that_knows_the_treatment_is_judged_perfect(smoke):
     assert scores["kbet"] > 0.9 and scores["chance"] == 0.25
 
 
+def test_an_embedding_that_knows_the_well_is_told_by_what_moved(smoke):
+    """Half of the treatments of the test part stand where the bank has them, half do not."""
+    table = smoke.table.assign(split=split(smoke.table, 1, 3), role="trt")
+    kind = np.arange(144) % 8
+    test = table["split"].eq("test").to_numpy()
+    place = np.where(test & (kind >= 4), (kind + 1) % 4 + 4, kind)  # treatments 4 to 7 moved on
+    table["treatment"] = [f"t{k}" for k in kind]
+    table["well"] = [f"A{k + 1:02d}" for k in place]
+    z = 9 * np.eye(8)[place] + 0.1 * np.random.default_rng(0).standard_normal((144, 8))
+    settings = replace(SMOKE, znorm="all")
+    scores = judge(experiments.as_table(z, table["site_id"]), table, settings)
+    assert scores["knn_znorm"][0] == 0.5 and scores["knn_znorm_moved"] == (0, 0, 0)
+    table.loc[test, "well"] = [f"A{k + 1:02d}" for k in kind[test]]  # now none is where it was not
+    assert "knn_znorm_moved" not in judge(
+        experiments.as_table(z, table["site_id"]), table, settings
+    )
+
+
 def test_an_embedding_that_knows_the_batch_is_judged_worthless_and_unmixed(smoke):
     table = smoke.table.assign(split=split(smoke.table, 1, 3))
     scores = judge(planted(smoke, "batch"), table, SMOKE)
@@ -200,14 +230,29 @@ def test_an_embedding_that_knows_the_batch_is_judged_worthless_and_unmixed(smoke
     assert scores["kbet_znorm"] > 0.7  # what Z-norm is for
 
 
-def test_znorm_by_all_and_by_controls_are_not_one(smoke):
+def test_the_three_znorms_are_not_one(smoke):
     table = smoke.table.assign(split=split(smoke.table, 1, 3))
     noise = experiments.as_table(
         np.random.default_rng(0).standard_normal((144, 8)), table["site_id"]
     )
-    judged = [judge(noise, table, replace(SMOKE, znorm=z)) for z in ("controls", "all")]
-    assert judged[0]["knn"] == judged[1]["knn"]
-    assert judged[0]["knn_znorm"] != judged[1]["knn_znorm"]
+    judged = [
+        judge(noise, table, replace(SMOKE, znorm=z)) for z in ("controls", "all", "minibatch")
+    ]
+    assert judged[0]["knn"] == judged[1]["knn"] == judged[2]["knn"]
+    assert len({scores["knn_znorm"] for scores in judged}) == 3
+
+
+def test_znorm_of_the_released_code_takes_only_test_fields_a_minibatch_at_a_time(smoke):
+    table = smoke.table.assign(split=split(smoke.table, 1, 3))
+    z = np.random.default_rng(0).standard_normal((144, 8))
+    moved = z.copy()
+    rows = np.flatnonzero(table["split"] == "test")
+    moved[rows[0]] += 5  # in the first minibatch of 48 test fields, of the first batch of them
+    a, b = (experiments.znorm(x, table, replace(SMOKE, znorm="minibatch")) for x in (z, moved))
+    changed = np.flatnonzero((a != b).any(axis=1))
+    first = table["batch"].iloc[rows[0]]
+    assert set(changed) == set(rows[table["batch"].iloc[rows] == first])
+    np.testing.assert_allclose(np.linalg.norm(a, axis=1), 1)
 
 
 def test_knn_asks_treated_test_sites_of_treated_training_sites(smoke, monkeypatch):
@@ -221,7 +266,44 @@ def test_knn_asks_treated_test_sites_of_treated_training_sites(smoke, monkeypatc
     monkeypatch.setattr(metrics, "knn_predict", watched)
     judge(planted(smoke, "treatment"), table, SMOKE)
     treated = set(table.loc[table["role"] == "trt", "treatment"])
-    assert asked == [(32, treated, 32)] * 3  # 2 batches × 4 treatments × 2 wells × 2 sites
+    assert asked == [(32, treated, 32)] * 4  # 2 batches × 4 treatments × 2 wells × 2 sites
+
+
+def test_the_audit_asks_the_question_that_the_score_asks(smoke, monkeypatch):
+    table, asked = smoke.table.assign(split=split(smoke.table, 1, 3)), {}
+
+    def watched(*arguments, **options):
+        asked.update(a=arguments, k=options)
+        return pd.DataFrame()
+
+    monkeypatch.setattr(experiments.leaks, "audit", watched)
+    count = np.arange(144.0)[:, None]
+    experiments.audit({"plate": table["plate"].to_numpy(), "cell count": count}, table, SMOKE)
+    label, bank, query, sources = asked["a"]
+    for part, mask in (("train", bank), ("test", query)):
+        sites = (table["split"] == part) & (table["role"] == "trt")
+        assert mask.tolist() == sites.tolist() and sites.sum() == 32
+    assert label.tolist() == table["treatment"].tolist()
+    assert asked["k"]["unit"].tolist() == (table["plate"] + table["well"]).tolist()
+    assert sources["plate"].tolist() == table["plate"].tolist()
+    for _, rows in table.reset_index(drop=True).groupby("batch"):  # Z-normed as an embedding is
+        control = sources["cell count"][rows.index[rows["role"] == "negcon"], 0]
+        assert abs(control.mean()) < 1e-9 and abs(control.std() - 1) < 1e-9
+
+
+def test_the_audit_comes_back_from_its_records(smoke, tmp_path):
+    for seed in (0, 1):
+        result = run(replace(SMOKE, method="leaks", seed=seed), smoke, progress=False)
+    one = experiments.leaks.from_metrics(result.metrics)
+    assert set(one.index) == SOURCES | {"shuffled labels"} and one["low"].le(one["value"]).all()
+    run(replace(SMOKE, method="random"), smoke, progress=False)
+    found = records.load_records(tmp_path / "results", "smoke", "cdcl")
+    audit = experiments.leaks.from_records(found)
+    assert set(audit.index) == SOURCES | {"shuffled labels"}
+    assert (audit["n"] == 2).all() and audit["low"].le(audit["value"]).all()
+    both = found.loc[found["method"] == "leaks", "leak_plate"]
+    assert audit.loc["plate", "value"] == both.mean() == 0.25 and not audit.loc["plate", "leaks"]
+    assert experiments.leaks.from_records(found[found["method"] == "random"]).empty
 
 
 # Refusals
@@ -337,7 +419,9 @@ def test_a_screen_of_ones_own_goes_the_same_way(own, tmp_path):
         tmp_path / "results" / "own" / "cdcl" / "my-first-screen" / "supervised-f2-s0.json"
     )
     measured = json.loads(result.record.read_text())["metrics"]
-    assert set(measured) == KEYS - {"kbet", "kbet_znorm"}  # one test batch: nothing to mix
+    # one test batch: nothing to mix; one layout: nothing moved
+    signs = {f"sign_{name}" for name in experiments.SIGNS}
+    assert set(measured) - signs == KEYS - {"kbet", "kbet_znorm", "knn_znorm_moved"}
     assert result.metrics["chance"] == 1 / 3
 
 

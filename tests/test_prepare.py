@@ -8,7 +8,7 @@ import yaml
 
 from hcs_utils import experiments, files, prepare
 from hcs_utils.data import manifest as manifests
-from hcs_utils.data.screens import rxrx1
+from hcs_utils.data.screens import public, rxrx1
 from hcs_utils.errors import InputError
 
 CHECKOUT = files.checkout()
@@ -68,7 +68,7 @@ def test_of_a_part_that_was_fetched_the_part_is_prepared(small_rxrx1):
         prepare.prepare("rxrx1")
 
 
-@pytest.mark.parametrize("name", prepare.PUBLIC)
+@pytest.mark.parametrize("name", public.NAMES)
 def test_a_screen_that_is_not_here_is_told_where_it_is_looked_for(data, name):
     with pytest.raises(InputError, match=rf"looked for in .*{name}.*hcs fetch {name}"):
         prepare.prepare(name)
@@ -85,7 +85,7 @@ def test_an_unknown_name_is_told_the_nearest():
 
 def test_the_screen_of_the_preset_paper_is_known(data):
     settings = yaml.safe_load((CHECKOUT / "workflow/presets/paper.yaml").read_text("utf-8"))
-    assert settings["screen"] in prepare.PUBLIC
+    assert settings["screen"] in public.NAMES
     parameters = experiments.Settings(**settings)
     with pytest.raises(InputError, match="hcs fetch rxrx1"):
         prepare.prepare(parameters.screen, parameters.size, parameters.image_px)

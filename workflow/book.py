@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from importlib import resources
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,7 @@ from hcs_utils.errors import InputError
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
 PAGES = (".md", ".bib", ".png", ".svg", ".jpg")
+PLOTLY = "../_static/plotly.min.js"  # as a page in notebooks/ names it
 MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions")
 
 
@@ -116,6 +118,7 @@ def set_up(jobs: int) -> None:
     """What kernels inherit: their folder, where records go, and a fair share of the cores."""
     os.chdir(ROOT)
     os.environ.setdefault("HCS_RESULTS", str(BUILD / "results"))
+    os.environ["HCS_PLOTLY"] = PLOTLY
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     share = str(max(1, (os.cpu_count() or 1) // jobs))
@@ -204,9 +207,15 @@ def render(folder: Path) -> str | None:
 
 
 def publish(site: Path, target: Path) -> None:
-    """Let a finished site take the place of the old one, whole."""
+    """Let a finished site take the place of the old one, whole.
+
+    Plotly's script, one file for all pages, comes in here: Jupyter Book would have every page load
+    whatever script it finds in `_static`, and this one has 4.8 MB.
+    """
     with files.replacing(target) as temporary:
         shutil.copytree(site, temporary)
+        script = resources.files("plotly").joinpath("package_data/plotly.min.js")
+        (temporary / "notebooks" / PLOTLY).resolve().write_bytes(script.read_bytes())
 
 
 def build(preset: str, jobs: int) -> int:

@@ -11,7 +11,6 @@ with the command that submitted it.
     job.py join OUT [allow_missing] [tidy]     preprocessing: all plates
 """
 
-import importlib
 import json
 import os
 import sys
@@ -79,13 +78,12 @@ def plan(out: str, request: str) -> None:
 
 
 NOT_RECIPE = ("screen", "root", "size", "image_px", "pixel_size_um")
-PUBLIC = ("rxrx1", "cpg0004", "jump", "bbbc021", "bbbc022")
 
 
 def screen(name: str, root: str | None, size: str | None):
     """Manifest, root and pixel size (µm) of a screen by its name, screen.yaml or manifest."""
     from hcs_utils.data import manifest as manifests
-    from hcs_utils.data.screens import own, simulated
+    from hcs_utils.data.screens import own, public, simulated
 
     if name.endswith(".parquet"):
         table = manifests.read(name)
@@ -106,16 +104,14 @@ def screen(name: str, root: str | None, size: str | None):
         simulated.draw(root, config)
         table = simulated.manifest(root)
         table.attrs["pixel_size_um"] = simulated.PIXEL_SIZE_UM
-    elif name in PUBLIC:
+    elif name in public.NAMES:
         root = root or str(files.data_root() / name)
-        fetched = Path(root) / "manifest.parquet"  # of the part that `hcs fetch` brought
-        reader = importlib.import_module(f"hcs_utils.data.screens.{name}")
-        table = manifests.read(fetched) if fetched.is_file() else reader.manifest(root)
+        table = public.fetched(name, root)
     else:
-        near = manifests.nearest(name, ["simulated", *PUBLIC])
+        near = manifests.nearest(name, ["simulated", *public.NAMES])
         raise InputError(
             f"screen is {name!r}{near}; give the path of a screen.yaml or of a manifest "
-            f"(.parquet), or one of simulated, {', '.join(PUBLIC)}."
+            f"(.parquet), or one of simulated, {', '.join(public.NAMES)}."
         )
     return table, root, table.attrs.get("pixel_size_um")
 
