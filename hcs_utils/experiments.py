@@ -140,7 +140,7 @@ def _learned(settings, screen, table, images, progress):
         )  # fmt: skip
         config = train.TrainConfig(
             steps=settings.epochs * stream.per_epoch, learning_rate=settings.learning_rate,
-            seed=settings.seed,
+            precision=settings.precision, seed=settings.seed,
         )  # fmt: skip
         folder = run_folder(settings, screen)
         doctor = diagnose.Doctor(stream, labels=True, seed=settings.seed, say=progress)

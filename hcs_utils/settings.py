@@ -25,6 +25,7 @@ class Settings:
     epochs: int = 10
     minibatch: int = 64
     learning_rate: float = 2e-3
+    precision: str = "32-true"
     encoder: str = "small"
     head_width: int = 256
     form: str = "released"
@@ -40,6 +41,7 @@ class Settings:
                 raise InputError(f"{field.name} is {value!r}; it must be {noun}.")
         one_of("method", self.method, METHODS)
         one_of("form", self.form, ("paper", "released"))
+        one_of("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         one_of("image_norm", self.image_norm, ("controls", "all"))
         one_of("znorm", self.znorm, ("controls", "all", "minibatch"))
         for name in ("epochs", "minibatch", "learning_rate", "head_width", "kbet_fraction"):

@@ -75,6 +75,7 @@ seed = 0  # of pairs, views, minibatches and weights
 epochs = 10  # passes over the training fields
 minibatch = 64  # fields, or pairs of fields, an optimiser step
 learning_rate = 0.002  # peak, AdamW
+precision = "32-true"  # of the arithmetic: 32-true, bf16-mixed or 16-mixed
 encoder = "small"  # small, tiny, or a timm model such as deit_small_patch16_224
 head_width = 256  # outputs K of the projection head
 form = "released"  # of CDCL's losses and centres: paper (equations) or released (code)
