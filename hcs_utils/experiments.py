@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hcs_utils import files, records
+from hcs_utils import assemble, files, records
 from hcs_utils.data import manifest as manifests
 from hcs_utils.data import preprocess, splits
 from hcs_utils.errors import InputError
@@ -23,11 +23,8 @@ from hcs_utils.evaluation.classification import KNN_CARON, KNN_CDCL
 from hcs_utils.learning import diagnose, train
 from hcs_utils.learning.backbones import encoder
 from hcs_utils.learning.embed import as_table, embed, features
-from hcs_utils.learning.methods.cdcl import CDCL, CDCLConfig, off_diagonal_for
-from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch
-from hcs_utils.learning.methods.supervised import Supervised
 from hcs_utils.learning.minibatches import Minibatches
-from hcs_utils.learning.views import Normaliser, ViewsConfig
+from hcs_utils.learning.views import Normaliser
 from hcs_utils.prepare import Screen, prepare
 from hcs_utils.settings import Settings
 
@@ -71,20 +68,6 @@ def normaliser(screen: Screen, over: str) -> tuple[Normaliser, np.ndarray]:
     return Normaliser(torch.tensor(mean), torch.tensor(np.maximum(std, 1.0))), plate
 
 
-def build(settings: Settings, channels: tuple[str, ...], classes: int, domains: np.ndarray):
-    """The method's module; ``domains`` counts the training images of each batch."""
-    torch.manual_seed(settings.seed)
-    backbone = encoder(settings.encoder, channels)
-    head = DINOConfig(width=settings.head_width)
-    if settings.method == "supervised":
-        return Supervised(backbone, classes)
-    if settings.method == "cdcl":
-        weight = off_diagonal_for(settings.head_width)
-        config = CDCLConfig(off_diagonal=weight, form=settings.form)
-        return CDCL(backbone, np.maximum(domains, 1), head, config)
-    return {"dino": DINO, "dino_cb": DINOCrossBatch}[settings.method](backbone, head)
-
-
 def run(settings: Settings, screen: Screen | None = None, progress: bool = True) -> Result:
     """Train (or take the baseline), embed every site, judge on the unseen batches, save the record.
 
@@ -121,7 +104,7 @@ def run(settings: Settings, screen: Screen | None = None, progress: bool = True)
 
 def _learned(settings, screen, table, images, progress):
     norm, plate = normaliser(screen, settings.image_norm)
-    views = ViewsConfig.for_fields(min(screen.store.shape[-2:]))
+    views = assemble.views(settings, min(screen.store.shape[-2:]))
     label = table["treatment"].astype("category").cat.codes.to_numpy(np.int64)
     domain = table["batch"].astype("category").cat.codes.to_numpy(np.int64)
     rows = np.flatnonzero(table["split"] == "train")
@@ -131,17 +114,12 @@ def _learned(settings, screen, table, images, progress):
         network = encoder(settings.encoder, screen.channels)
     else:
         counts = np.bincount(domain[rows], minlength=domain.max() + 1)
-        method = build(settings, screen.channels, int(label.max()) + 1, counts)
-        if settings.method == "supervised":
-            views = dataclasses.replace(views, locals_per_image=0)
+        method = assemble.method(settings, screen.channels, int(label.max()) + 1, counts)
         stream = Minibatches(
             images, rows, label[rows], domain[rows], plate[rows], norm, views,
             size=settings.minibatch, partner=method.partner, seed=settings.seed,
         )  # fmt: skip
-        config = train.TrainConfig(
-            steps=settings.epochs * stream.per_epoch, learning_rate=settings.learning_rate,
-            precision=settings.precision, seed=settings.seed,
-        )  # fmt: skip
+        config = assemble.train_config(settings, settings.epochs * stream.per_epoch)
         folder = run_folder(settings, screen)
         doctor = diagnose.Doctor(stream, labels=True, seed=settings.seed, say=progress)
         log = train.fit(method, stream, config, folder, monitor=doctor, progress=progress)
@@ -245,7 +223,7 @@ def run_folder(settings: Settings, screen: Screen) -> Path:
     code = hashlib.sha256()
     for path in sorted(Path(train.__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
-    judged_only = ("znorm", "kbet_fraction", "preset")
+    judged_only = ("znorm", "kbet_fraction", "preset", "variant", "finetune_epochs")
     state = {k: v for k, v in asdict(settings).items() if k not in judged_only}
     state |= {"store": json.dumps([screen.store.manifest_sha256, list(screen.store.shape)])}
     key = files.sha256((json.dumps(state, sort_keys=True) + code.hexdigest()).encode())

@@ -6,8 +6,26 @@ from dataclasses import dataclass
 from hcs_utils.errors import InputError
 from hcs_utils.prepare import one_of
 
-TRAINED = ("supervised", "dino", "dino_cb", "cdcl")
+TRAINED = (
+    "supervised", "dino", "byol", "dino_cb", "byol_cb", "cdcl", "dino_bl", "byol_bl",
+)  # fmt: skip
 METHODS = (*TRAINED, "random", "intensity", "leaks")  # the last three are baselines
+_WORDS = {
+    "method": METHODS,
+    "subset": ("all", "controls", "treatments", "half", "half_released"),
+    "precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "form": ("paper", "released"),
+    "centers": ("released", "paper", "one"),
+    "view_pairs": ("all", "cross"),
+    "crops": ("cut", "rxrx1", "cpg0004", "cpg0004_large"),
+    "select": ("last", "best"),
+    "image_norm": ("controls", "all"),
+    "znorm": ("controls", "all", "minibatch"),
+}
+_ABOVE_ZERO = (
+    "epochs", "minibatch", "learning_rate", "head_width", "head_hidden", "head_bottleneck",
+    "teacher_temperature", "teacher_temperature_end", "kbet_fraction",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -19,19 +37,39 @@ class Settings:
     size: str = "quick"
     image_px: int = 0
     method: str = "cdcl"
+    variant: str = ""
     fold: int = 1
     folds: int = 6
     seed: int = 0
+    subset: str = "all"
     epochs: int = 10
     minibatch: int = 64
     learning_rate: float = 2e-3
     precision: str = "32-true"
+    compile: bool = False
+    warmup_steps: int = 0
+    weight_decay: float = 1e-4
+    weight_decay_end: float = 1e-4
     encoder: str = "small"
+    weights: str = ""
+    drop_path: float = 0.0
     head_width: int = 256
+    head_hidden: int = 256
+    head_bottleneck: int = 128
+    momentum_start: float = 0.97
+    teacher_temperature: float = 0.04
+    teacher_temperature_end: float = 0.04
     form: str = "released"
+    centers: str = "released"
+    view_pairs: str = "all"
+    crops: str = "cut"
+    colour_offset: float = 0.0
+    colour_probability: float = 0.5
+    select: str = "last"
     image_norm: str = "controls"
     znorm: str = "controls"
     kbet_fraction: float = 0.005
+    finetune_epochs: int = 0
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -39,11 +77,11 @@ class Settings:
             if type(value) is not kind and not (kind is float and type(value) is int):
                 noun = {int: "a whole number", float: "a number", str: "a word"}[kind]
                 raise InputError(f"{field.name} is {value!r}; it must be {noun}.")
-        one_of("method", self.method, METHODS)
-        one_of("form", self.form, ("paper", "released"))
-        one_of("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
-        one_of("image_norm", self.image_norm, ("controls", "all"))
-        one_of("znorm", self.znorm, ("controls", "all", "minibatch"))
-        for name in ("epochs", "minibatch", "learning_rate", "head_width", "kbet_fraction"):
+        for name, known in _WORDS.items():
+            one_of(name, getattr(self, name), known)
+        for name in _ABOVE_ZERO:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        for name in ("warmup_steps", "weight_decay", "colour_offset", "finetune_epochs"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must not be below 0.")

@@ -69,19 +69,43 @@ screen = "simulated"  # simulated, or the path of a screen.yaml beside your own 
 size = "quick"  # of the simulated screen: smoke, quick, standard or full
 image_px = 0  # px, side of the stored squares; 0: as the files are
 method = "cdcl"  # supervised, dino, dino_cb, cdcl; or a baseline: random, intensity, leaks
+variant = ""  # name of a switch of the ledger, part of the record's path; "": none
 fold = 1  # 1-based; which batches are held out
 folds = 6  # turns; 0 leaves one batch out, number `fold`
 seed = 0  # of pairs, views, minibatches and weights
+subset = (
+    "all"  # what of the training part is trained on: all, controls, treatments, half, half_released
+)
 epochs = 10  # passes over the training fields
 minibatch = 64  # fields, or pairs of fields, an optimiser step
 learning_rate = 0.002  # peak, AdamW
 precision = "32-true"  # of the arithmetic: 32-true, bf16-mixed or 16-mixed
+compile = False  # torch.compile the encoders: a minute of waiting, then faster on some machines
+warmup_steps = 0  # optimiser steps of linear warm-up; 0: a twentieth of all
+weight_decay = 0.0001  # at the start; weights only
+weight_decay_end = 0.0001  # at the end, reached along a cosine
 encoder = "small"  # small, tiny, or a timm model such as deit_small_patch16_224
+weights = ""  # first weights: "" (random), imagenet, or a .safetensors file
+drop_path = 0.0  # stochastic depth of the student, for timm's encoders
 head_width = 256  # outputs K of the projection head
-form = "released"  # of CDCL's losses and centres: paper (equations) or released (code)
+head_hidden = 256  # width of the head's hidden layers
+head_bottleneck = 128  # width before the head's last layer
+momentum_start = 0.97  # of the teacher's moving average; it ends at 0.9996 (BYOL: 1)
+teacher_temperature = 0.04  # at the start
+teacher_temperature_end = 0.04  # after the first twentieth of training
+form = "released"  # of CDCL's losses: paper (equations) or released (code)
+centers = (
+    "released"  # of CDCL's centres: a moving mean a batch as paper or released, or one for all
+)
+view_pairs = "all"  # of the loss of cross-batch methods: all 14, or the cross-batch 8 (cross)
+crops = "cut"  # cut (no resizing), or resized: rxrx1, cpg0004 or cpg0004_large of the released code
+colour_offset = 0.0  # sd of the shift of a channel, in units of the 8-bit range
+colour_probability = 0.5  # share of views whose colours are shifted
+select = "last"  # weights that are judged: the last, or the best on the validation batches
 image_norm = "controls"  # pixel scale a plate: from controls, or all wells
 znorm = "controls"  # embedding scale a batch: from controls, all samples, or a minibatch
 kbet_fraction = 0.005  # neighbours of a field in kBET, as a share of all fields
+finetune_epochs = 0  # of the encoder on mechanisms (MoA), after it was judged; 0: none
 
 # %%
 import dataclasses
@@ -90,7 +114,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from hcs_utils import experiments, runs
+from hcs_utils import assemble, experiments, runs
 from hcs_utils.evaluation import figure_collapse, figure_metrics, figures, leaks
 from hcs_utils.learning import diagnose
 from hcs_utils.learning.embed import features
@@ -164,7 +188,7 @@ if result.log.empty:
     print(f"{method} is not trained: there is no curve.")
 else:
     classes, batches = result.table["treatment"].nunique(), result.table["batch"].nunique()
-    network = experiments.build(settings, data.channels, classes, np.ones(batches))
+    network = assemble.method(settings, data.channels, classes, np.ones(batches))
     trivial = getattr(network, "trivial_loss", math.log(classes))
     display(figures.loss_curve(result.log, trivial=trivial, trivial_label="nothing learned"))
     assert np.isfinite(result.log["loss"]).all()

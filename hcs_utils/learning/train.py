@@ -29,11 +29,14 @@ class TrainConfig:
 
     steps: int = 800
     learning_rate: float = 2e-3  # peak; CDCL released: 7e-4 for DEiT-S
-    warmup_share: float = 0.05  # of the steps; CDCL paper: 1,000 iterations
+    warmup_share: float = 0.05  # of the steps, where warmup_steps is 0
+    warmup_steps: int = 0  # CDCL paper: 1,000; released: 10 epochs
     final_share: float = 0.01  # learning rate at the end over its peak
-    weight_decay: float = 1e-4  # weights only; CDCL released: 4e-3 → 1e-2
+    weight_decay: float = 1e-4  # weights only; CDCL released: 4e-3 → 1e-2 along a cosine
+    weight_decay_end: float | None = None  # None: as at the start
     clip_norm: float = 3.0
     precision: str = "32-true"  # Fabric's names: "bf16-mixed" on a GPU
+    compile: bool = False  # torch.compile of the encoders
     accelerator: str = "auto"
     checkpoint_every: int = 100  # steps
     seed: int = 0
@@ -111,7 +114,7 @@ def _step(fabric, method, minibatches, optimizer, config, step):
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Linear warm-up, then a cosine to ``final_share`` of the peak."""
-    warmup = max(1, round(config.warmup_share * config.steps))
+    warmup = config.warmup_steps or max(1, round(config.warmup_share * config.steps))
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     end = config.learning_rate * config.final_share
