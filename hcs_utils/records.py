@@ -48,16 +48,21 @@ def results_root() -> Path:
 
 
 def record_path(
-    root: Path, preset: str, experiment: str, screen: str, method: str, fold: int, seed: int
-) -> Path:
-    """The one place of a run's record; a screen that is not simulated has a folder of its own."""
-    for name in (preset, experiment, method):
+    root: Path, preset: str, experiment: str, screen: str, method: str, fold: int, seed: int,
+    variant: str = "",
+) -> Path:  # fmt: skip
+    """The one place of a run's record.
+
+    A screen that is not simulated has a folder of its own, and in it has a `variant`: a run in
+    which a switch of the ledger (`switches`) is set otherwise.
+    """
+    for name in (preset, experiment, method, *([variant] if variant else [])):
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise InputError(f"{name!r} cannot name a part of a record; use letters and digits.")
     folder = root / preset / experiment
     if not screen.startswith("simulated"):  # may be the path of a screen.yaml
         folder /= re.sub(r"[^\w.-]+", "-", screen.removesuffix(".yaml")).strip("-.") or "own"
-    return folder / f"{method}-f{fold}-s{seed}.json"
+    return folder / variant / f"{method}-f{fold}-s{seed}.json"
 
 
 def save_record(
@@ -74,25 +79,28 @@ def save_record(
     seconds: float,
     manifest_sha256: str,
     peak_memory_mib: float | None = None,
+    variant: str = "",
     root: str | Path | None = None,
 ) -> Path:
     """Write the record of one run and give its path; a record of the same run is replaced.
 
     A metric is a number, (value, low, high), or such a mapping. Without `peak_memory_mib`, the
     peak of this process is taken: GPU memory where torch has used a GPU, else resident memory.
+    A `variant` gives the record a folder of its own and stands among its parameters.
     """
-    if taken := sorted(set(metrics) & set(KEYS)):
+    if taken := sorted(set(metrics) & {*KEYS, "variant"}):
         raise InputError(f"{taken[0]!r} is a field of every record and cannot name a metric.")
     record = {
         "experiment": experiment, "screen": screen, "method": method, "preset": preset,
-        "parameters": _plain(parameters), "fold": int(fold), "seed": int(seed),
+        "parameters": _plain(dict(parameters) | ({"variant": variant} if variant else {})),
+        "fold": int(fold), "seed": int(seed),
         "metrics": {name: _interval(value) for name, value in metrics.items()},
         "device": device, "seconds": round(float(seconds), 2),
         "peak_memory_mib": round(peak_memory() if peak_memory_mib is None else peak_memory_mib, 1),
         "versions": versions(), "git_revision": git_revision(), "manifest_sha256": manifest_sha256,
     }  # fmt: skip
     root = results_root() if root is None else Path(root)
-    path = record_path(root, preset, experiment, screen, method, int(fold), int(seed))
+    path = record_path(root, preset, experiment, screen, method, int(fold), int(seed), variant)
     with files.replacing(path) as temporary:
         text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
         temporary.write_text(text + "\n", "utf-8")
@@ -104,6 +112,8 @@ def load_records(
 ) -> pd.DataFrame:
     """All records below a folder, a row each; a metric m fills the columns m, m_low and m_high.
 
+    Column `variant` is that of the parameters, "" in records that name none.
+
     No records give an empty table. Raises `InputError` naming a file that is no record.
     """
     root = results_root() if root is None else Path(root)
@@ -113,6 +123,7 @@ def load_records(
             record = json.loads(path.read_text("utf-8"))
             metrics = record.pop("metrics")
             row = {key: record[key] for key in KEYS if key != "metrics"}
+            row["variant"] = record["parameters"].get("variant") or ""
             for name, metric in metrics.items():
                 row |= {name: metric["value"], f"{name}_low": metric["low"]}
                 row |= {f"{name}_high": metric["high"]}
@@ -121,7 +132,7 @@ def load_records(
                 f"{path} is no record ({error!r}); delete it and run again."
             ) from error
         rows.append(row)
-    columns = [key for key in KEYS if key != "metrics"]
+    columns = [*(key for key in KEYS if key != "metrics"), "variant"]
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     numbers = [name for name in table.columns if name not in columns]
     return table.astype({name: float for name in numbers})
@@ -146,7 +157,7 @@ def verdict(claims: Iterable[Claim], records: pd.DataFrame, level: float = 0.95)
     rows = []
     for claim in claims:
         gain = _paired_difference(claim, records)
-        mean, low, high = _t_interval(gain, level)
+        mean, low, high = t_interval(gain, level)
         if not len(gain):
             word = "not run"
         elif low > 0:
@@ -161,7 +172,7 @@ def verdict(claims: Iterable[Claim], records: pd.DataFrame, level: float = 0.95)
 def _paired_difference(claim: Claim, records: pd.DataFrame) -> np.ndarray:
     if claim.metric not in records:
         return np.array([])
-    same_run = ["screen", "preset", "experiment", "fold", "seed"]
+    same_run = ["screen", "preset", "experiment", "variant", "fold", "seed"]
     methods = records[records["method"].isin([claim.better, claim.worse])]
     table = methods.pivot_table(claim.metric, same_run, "method")
     if not {claim.better, claim.worse} <= set(table.columns):
@@ -169,7 +180,8 @@ def _paired_difference(claim: Claim, records: pd.DataFrame) -> np.ndarray:
     return (table[claim.better] - table[claim.worse]).dropna().to_numpy()
 
 
-def _t_interval(values: np.ndarray, level: float) -> tuple[float, float, float]:
+def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean and its t interval; the ends are NaN for fewer than two values."""
     mean = float(values.mean()) if len(values) else math.nan
     if len(values) < 2:
         return mean, math.nan, math.nan

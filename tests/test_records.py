@@ -31,8 +31,8 @@ def save(root, method="cdcl", seed=0, **changed):
 def table(**values):
     """Records of methods: each a list of one metric over seeds."""
     rows = [
-        {"method": m, "screen": "s", "preset": "quick", "experiment": "cdcl", "fold": 1,
-         "seed": seed, "knn": value}
+        {"method": m, "screen": "s", "preset": "quick", "experiment": "cdcl",
+         "variant": "", "fold": 1, "seed": seed, "knn": value}
         for m, series in values.items()
         for seed, value in enumerate(series)
     ]  # fmt: skip
@@ -77,6 +77,23 @@ def test_same_run_replaces_its_record_and_another_screen_does_not(tmp_path):
     assert loaded.to_dict() == {"simulated": 0.2, "bbbc021": 0.9}
 
 
+def test_a_variant_has_a_folder_and_a_column_and_stands_among_the_parameters(tmp_path):
+    changed = {"experiment": "ledger", "variant": "losses-paper"}
+    path = save(tmp_path, **changed, parameters={"form": "paper"})
+    assert path == tmp_path / "quick" / "ledger" / "losses-paper" / "cdcl-f1-s0.json"
+    own = save(tmp_path, **changed, screen="rxrx1")
+    assert own == path.parents[1] / "rxrx1" / "losses-paper" / path.name
+    plain = save(tmp_path, parameters={"variant": ""})
+    assert plain == tmp_path / "quick" / "cdcl" / path.name
+    old = save(tmp_path, seed=1)  # a record from before there were variants
+    assert "variant" not in json.loads(old.read_text())["parameters"]
+    loaded = load_records(tmp_path)
+    assert loaded["variant"].tolist() == ["", "", "losses-paper", "losses-paper"]
+    written = json.loads(path.read_text())["parameters"]
+    assert written == {"form": "paper", "variant": "losses-paper"}
+    assert load_records(tmp_path, experiment="cdcl")["variant"].tolist() == ["", ""]
+
+
 def test_parameters_of_any_kind_can_be_written(tmp_path):
     odd = {"lr": np.float64(0.1), "out": Path("a"), "dose": float("inf"), "on": np.bool_(True)}
     odd |= {"sizes": (1, np.int64(2))}
@@ -85,7 +102,9 @@ def test_parameters_of_any_kind_can_be_written(tmp_path):
     assert record["parameters"] == wanted
 
 
-@pytest.mark.parametrize("changed", [{"method": "../x"}, {"preset": ""}, {"experiment": ".."}])
+@pytest.mark.parametrize(
+    "changed", [{"method": "../x"}, {"preset": ""}, {"experiment": ".."}, {"variant": "a/b"}]
+)
 def test_names_cannot_leave_the_folder(tmp_path, changed):
     with pytest.raises(InputError, match=r"cannot name a part of a record"):
         save(tmp_path / "root", **changed)
@@ -105,6 +124,8 @@ def test_path_of_a_screen_becomes_a_folder_below(tmp_path, screen, folder):
 def test_metric_cannot_take_the_name_of_a_field(tmp_path):
     with pytest.raises(InputError, match=r"'seed' is a field"):
         save(tmp_path, metrics={"seed": 1.0})
+    with pytest.raises(InputError, match=r"'variant' is a field"):
+        save(tmp_path, metrics={"variant": 1.0})
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"metrics": {"a": 1}}'])
@@ -186,6 +207,15 @@ def test_verdict_pairs_runs_so_that_shared_difficulty_cancels():
     other = paired.copy()
     other.loc[other["method"] == "dino", "seed"] += 10  # no run in common
     assert verdict([claim], other)["verdict"].item() == "not run"
+
+
+def test_verdict_pairs_a_variant_with_itself_only():
+    dino, cdcl = table(dino=[0.3, 0.2, 0.1]), table(cdcl=[0.31, 0.21, 0.12])
+    other = table(cdcl=[0.1, 0.2, 0.0]).assign(variant="centers-one")
+    claim = Claim("c", "knn", "cdcl", "dino")
+    plain = verdict([claim], pd.concat([dino, cdcl]))
+    pd.testing.assert_frame_equal(plain, verdict([claim], pd.concat([dino, cdcl, other])))
+    assert verdict([claim], pd.concat([dino, other]))["verdict"].item() == "not run"
 
 
 def test_interval_is_that_of_the_paired_t_test():
