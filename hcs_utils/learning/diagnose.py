@@ -218,8 +218,6 @@ def _trivial(method: nn.Module, views: int) -> Signs:
     if isinstance(method, CDCL):
         settings = vars(method.cdcl) | {"views": views}
         return {"trivial_loss": trivial_loss("cdcl", method.config.width, **settings)}
-    if isinstance(method, DINO):
-        return {"trivial_loss": trivial_loss("dino", method.config.width)}
     known = getattr(method, "trivial_loss", None)
     return {} if known is None else {"trivial_loss": float(known)}
 
@@ -234,6 +232,12 @@ def _trivial_of_record(about: dict) -> Signs:
     if about["method"] == "CDCL":
         settings = own["cdcl"] | {"views": views}
         return {"trivial_loss": trivial_loss("cdcl", own["config"]["width"], **settings)}
+    if about["method"] in ("BYOL", "BYOLCrossBatch"):
+        return {"trivial_loss": 2 * trivial_loss("byol", own["config"]["width"])}
+    if about["method"] in ("DINOBarlow", "BYOLBarlow"):
+        one = trivial_loss("barlow", own["config"]["width"], **own["barlow"])
+        pairs = 2 * (views - 1) if own["barlow"]["form"] == "paper" else 1
+        return {"trivial_loss": pairs * one}
     return {}
 
 

@@ -1,0 +1,103 @@
+"""The Barlow loss in the place of DINO's and of BYOL's own (CDCL paper, appendix D, table 3)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hcs_utils.learning.methods.barlow import barlow_loss
+from hcs_utils.learning.methods.byol import BYOL, BYOLConfig, at_least_float32, spread
+from hcs_utils.learning.methods.dino import DINO, DINOConfig, entropy
+from hcs_utils.learning.minibatches import Minibatch
+
+
+@dataclass(frozen=True)
+class BarlowConfig:
+    off_diagonal: float = 0.95  # w, share of the off-diagonal mean in the Barlow loss
+    form: str = "released"  # or "paper": see the two losses
+
+
+def dino_barlow_loss(
+    student: Float[Tensor, "v b k"], teacher: Float[Tensor, "2 b k"], centre: Float[Tensor, " k"],
+    student_temperature: float, teacher_temperature: float, config: BarlowConfig,
+) -> Float[Tensor, ""]:  # fmt: skip
+    """L_Barlow over the ordered pairs of a teacher view with another student view.
+
+    ``paper``: the sum of equation 3 of the probabilities P_T and P_S. ``released``: the mean, of
+    the centred logits over their temperatures. There all rows share one centre and one
+    temperature, which standardising takes away again: neither matters.
+    """
+    a, b = (teacher - centre) / teacher_temperature, student / student_temperature
+    if config.form == "paper":
+        a, b = torch.softmax(a, -1), torch.softmax(b, -1)
+    pairs = [(i, j) for i in range(2) for j in range(len(student)) if i != j]
+    total = sum(barlow_loss(a[i], b[j], config.off_diagonal, config.form) for i, j in pairs)
+    return total if config.form == "paper" else total / len(pairs)
+
+
+def byol_barlow_loss(
+    student: Float[Tensor, "2 b k"], teacher: Float[Tensor, "2 b k"], config: BarlowConfig
+) -> Float[Tensor, ""]:
+    """L_Barlow of the predictor's answer to one view with the teacher's to the other.
+
+    ``paper``: the sum of equation 3 over both ways. ``released``: of one matrix, R = (R₀₁ + R₁₀)/2;
+    each view is standardised on its own first.
+    """
+    other = teacher.flip(0)
+    if config.form == "paper":
+        both = zip(student, other, strict=True)
+        return sum(barlow_loss(s, t, config.off_diagonal, "paper") for s, t in both)
+    s, t = (
+        torch.cat([F.batch_norm(x, None, None, training=True) for x in views])
+        for views in (student, other)
+    )
+    return barlow_loss(s, t, config.off_diagonal, "released")
+
+
+class DINOBarlow(DINO):
+    """SSL-DINO-BL: student, teacher, views and single centre of DINO."""
+
+    def __init__(self, backbone: nn.Module, config: DINOConfig, barlow: BarlowConfig):
+        super().__init__(backbone, config)
+        self.barlow = barlow
+
+    def _barlow(self, student: Tensor, teacher: Tensor) -> Tensor:
+        c, centre = self.config, self.criterion.center.flatten().to(teacher.dtype)
+        return dino_barlow_loss(
+            student, teacher, centre, c.student_temperature, c.teacher_temperature, self.barlow
+        )
+
+    @property
+    def trivial_loss(self) -> float:
+        """The loss of a collapsed network: all outputs equal, three local crops of each image."""
+        nothing = torch.zeros(8, 2, self.config.width, device=self.criterion.center.device)
+        return float(self._barlow(nothing, nothing[:2]))
+
+    def loss(self, minibatch: Minibatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        teacher, student = map(at_least_float32, self.outputs(minibatch))
+        with torch.autocast(teacher.device.type, enabled=False):
+            loss = self._barlow(student, teacher)
+            self.criterion.update_center(teacher)
+        return loss, {"teacher_entropy": entropy(teacher / self.config.teacher_temperature)}
+
+
+class BYOLBarlow(BYOL):
+    """SSL-BYOL-BL: student, teacher and views of BYOL."""
+
+    def __init__(self, backbone: nn.Module, config: BYOLConfig, barlow: BarlowConfig):
+        super().__init__(backbone, config)
+        self.barlow = barlow
+
+    @property
+    def trivial_loss(self) -> float:
+        """The loss of a collapsed network: all outputs equal, nothing correlates."""
+        nothing = torch.zeros(2, 2, self.config.width)
+        return float(byol_barlow_loss(nothing, nothing, self.barlow))
+
+    def loss(self, minibatch: Minibatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        teacher, student = map(at_least_float32, self.outputs(minibatch))
+        with torch.autocast(teacher.device.type, enabled=False):
+            loss = byol_barlow_loss(student, teacher, self.barlow)
+        return loss, {"output_spread": spread(teacher)}

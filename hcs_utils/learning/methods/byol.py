@@ -1,0 +1,116 @@
+"""BYOL, of one image (SSL-BYOL) or of pairs across batches (SSL-BYOL-CB)."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from lightly.loss import NegativeCosineSimilarity
+from lightly.models.modules import BYOLPredictionHead
+from lightly.models.modules.heads import ProjectionHead
+from lightly.models.utils import deactivate_requires_grad, update_momentum
+from lightly.utils.debug import std_of_l2_normalized
+from lightly.utils.scheduler import cosine_schedule
+from torch import Tensor, nn
+
+from hcs_utils.learning.minibatches import Minibatch
+
+
+@dataclass(frozen=True)
+class BYOLConfig:
+    """Released CDCL settings in brackets where a small encoder needs others."""
+
+    hidden: int = 1024  # width of projector and predictor between their layers [4096]
+    width: int = 256  # K, outputs of both
+    momentum_start: float = 0.97  # of the teacher's moving average, for 500 steps [0.99, 85,400]
+    momentum_end: float = 1.0
+
+
+def byol_loss(
+    student: Float[Tensor, "2 b k"], teacher: Float[Tensor, "2 b k"]
+) -> Float[Tensor, ""]:
+    r""":math:`\frac1B \sum_b \sum_i (2 - 2 \cos(s_{ib}, t_{1-i,b}))` over both ways i = 0, 1.
+
+    Twice the cosine distance of the CDCL paper's equation 1, of each view with the other one.
+    """
+    alike = NegativeCosineSimilarity()
+    pairs = zip(student, teacher.flip(0), strict=True)
+    return sum(2 + 2 * alike(at_least_float32(s), at_least_float32(t)) for s, t in pairs)
+
+
+class BYOL(nn.Module):
+    """Student (encoder, projector, predictor) and teacher (encoder, projector) of two views.
+
+    The student's answer to one view is pulled to the teacher's of the other. Nothing pushes
+    apart: a constant answer has loss 0, and only the teacher's slowness and the predictor keep
+    the network from it. Features are the student's. The projector ends in a batch norm, as in
+    CDCL's released code; the heads see one view at a time, as there, the encoder both at once.
+    """
+
+    partner = "self"
+
+    def __init__(self, backbone: nn.Module, config: BYOLConfig | None = None):
+        super().__init__()
+        c = self.config = config or BYOLConfig()
+        self.student, self.teacher = backbone, copy.deepcopy(backbone)
+        self.student_head = projector(backbone.num_features, c)
+        self.teacher_head = copy.deepcopy(self.student_head)
+        self.predictor = BYOLPredictionHead(c.width, c.hidden, c.width)
+        deactivate_requires_grad(self.teacher)
+        deactivate_requires_grad(self.teacher_head)
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.student
+
+    @property
+    def trivial_loss(self) -> float:
+        """The loss of independent directions, 2 for each way; that of constant outputs is 0."""
+        return 4.0
+
+    def outputs(self, minibatch: Minibatch) -> tuple[Tensor, Tensor]:
+        """Outputs of the teacher's projector and of the student's predictor, each [2 n K]."""
+        with torch.no_grad():
+            features = self.teacher(minibatch.global_views).chunk(2)
+            teacher = torch.stack([self.teacher_head(x) for x in features])
+        features = self.student(minibatch.global_views).chunk(2)
+        return teacher, torch.stack([self.predictor(self.student_head(x)) for x in features])
+
+    def loss(self, minibatch: Minibatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        teacher, student = self.outputs(minibatch)
+        return byol_loss(student, teacher), {"output_spread": spread(teacher)}
+
+    def before_step(self, progress: float) -> None:
+        """Nothing is frozen here."""
+
+    def after_step(self, progress: float) -> None:
+        """The teacher follows the student ever more slowly, along a cosine, and at last stops."""
+        c = self.config
+        momentum = cosine_schedule(round(progress * 10**6), 10**6, c.momentum_start, c.momentum_end)
+        update_momentum(self.student, self.teacher, momentum)
+        update_momentum(self.student_head, self.teacher_head, momentum)
+
+
+class BYOLCrossBatch(BYOL):
+    """The same loss, its two images a pair of one treatment from two batches (section 3.3)."""
+
+    partner = "other_batch"
+
+
+def projector(features: int, config: BYOLConfig) -> ProjectionHead:
+    """Linear, batch norm, ReLU, linear, batch norm; lightly's has no batch norm at its end."""
+    hidden, width = config.hidden, config.width
+    return ProjectionHead([
+        (features, hidden, nn.BatchNorm1d(hidden), nn.ReLU()),
+        (hidden, width, nn.BatchNorm1d(width), None),
+    ])  # fmt: skip
+
+
+def spread(outputs: Tensor) -> Tensor:
+    """Mean sd of the dimensions of normalised outputs [v n K], times √K: 1 is best, 0 constant."""
+    return std_of_l2_normalized(outputs.detach().float().flatten(0, 1)) * outputs.shape[-1] ** 0.5
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision made single, for sums over many outputs."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
