@@ -16,7 +16,7 @@ import torch
 
 from hcs_utils import assemble, files, records
 from hcs_utils.data import manifest as manifests
-from hcs_utils.data import preprocess, splits
+from hcs_utils.data import preprocess, splits, subsets
 from hcs_utils.errors import InputError
 from hcs_utils.evaluation import leaks, metrics, postprocess
 from hcs_utils.evaluation.classification import KNN_CARON, KNN_CDCL
@@ -107,7 +107,7 @@ def _learned(settings, screen, table, images, progress):
     views = assemble.views(settings, min(screen.store.shape[-2:]))
     label = table["treatment"].astype("category").cat.codes.to_numpy(np.int64)
     domain = table["batch"].astype("category").cat.codes.to_numpy(np.int64)
-    rows = np.flatnonzero(table["split"] == "train")
+    rows = subsets.training_rows(table, settings.subset)
     log, seconds, device = pd.DataFrame(), 0.0, _device()
     if settings.method == "random":
         torch.manual_seed(settings.seed)
