@@ -69,6 +69,7 @@ class Minibatches:
 
     ``images`` is indexed by the rows of ``rows``: a uint8 tensor in memory, or anything whose
     ``images[rows]`` gives one. ``partner`` is "self" (two crops of one image) or "other_batch".
+    ``size`` counts the minibatch of all processes that train together; see `share`.
     """
 
     def __init__(
@@ -82,9 +83,23 @@ class Minibatches:
         self.normaliser, self.views, self.size, self.seed = normaliser, views, size, seed
         self.pairs = PartnerIndex(label, domain) if partner == "other_batch" else None
         self.per_epoch = len(rows) // size
+        self.share(0, 1)
+
+    def share(self, rank: int, ranks: int) -> None:
+        """Give this process its share of every minibatch: number ``rank`` of ``ranks`` equal ones.
+
+        One after the other the shares are the minibatch of one process, whatever their number.
+        """
+        if self.size % ranks:
+            raise InputError(
+                f"A minibatch of {self.size} cannot be shared equally by {ranks} processes: choose "
+                f"a minibatch that {ranks} divides, such as {-(-self.size // ranks) * ranks}."
+            )
+        n = self.size // ranks
+        self.part = slice(rank * n, (rank + 1) * n)
 
     def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions [n] of the anchors of this step and of their partners."""
+        """Positions [n] of the anchors of this step and of their partners, of all processes."""
         epoch, k = divmod(step, self.per_epoch)
         order = np.random.default_rng([self.seed, 5, epoch]).permutation(len(self.rows))
         anchor = order[k * self.size : (k + 1) * self.size]
@@ -93,7 +108,7 @@ class Minibatches:
         return anchor, self.pairs.draw(anchor, np.random.default_rng([self.seed, 6, step]))
 
     def __call__(self, step: int, device) -> Minibatch:
-        both = np.stack(self.draw(step))  # 2 n
+        both = np.stack(self.draw(step))[:, self.part]  # 2 n
         images = self.images[torch.from_numpy(self.rows[both.ravel()])].to(device)  # 2n c y x
         first, second = images.chunk(2)
         plates = torch.from_numpy(self.plate[both]).to(device)

@@ -1,26 +1,24 @@
 """One loop: minibatch in, optimiser step, checkpoint; it knows no method and no metric."""
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightly.utils.scheduler import cosine_schedule
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 from tqdm import tqdm
 
 from hcs_utils.errors import InputError
-from hcs_utils.files import replacing
+from hcs_utils.learning import checkpoints, devices, ranks
+from hcs_utils.learning.checkpoints import seconds
 from hcs_utils.learning.minibatches import Minibatches
+
+__all__ = ["TrainConfig", "fit", "learning_rate", "seconds", "weight_decay"]
+
+_PASSED_OVER = 20  # steps in a row without a finite gradient, after which a run is stopped
 
 
 @dataclass(frozen=True)
@@ -49,67 +47,114 @@ def fit(
     run: Path | str,
     monitor: Callable[[int, nn.Module], dict[str, float]] | None = None,
     progress: bool = True,
+    score: Callable[[nn.Module], float] | None = None,
+    score_every: int = 1,
 ) -> list[dict[str, float | int]]:
     """Train ``method``; leave ``model.safetensors`` and ``log.csv`` in the folder ``run``.
 
-    Every random number of step ``s`` comes from (seed, s), so a run that was killed goes on from
-    its last checkpoint to the same weights as one that was not (on a CPU to the bit). A loss that
-    is not finite stops the run and keeps the last checkpoint. Returns the log, one dict a
-    logged step. ``monitor`` is called with (step, method) at each checkpoint; what it returns is
-    logged. If it has a method ``line``, that turns a logged row into the words beside the bar.
+    Every random number of step ``s`` comes from (seed, s, rank), so a run that was killed goes on
+    from its last checkpoint to the same weights as one that was not (on a CPU to the bit). A step
+    whose loss or gradient is infinite is passed over; a loss that is NaN, or 20 such steps in a
+    row, stop the run with `InputError` and keep the last checkpoint.
+
+    Returns the log, one dict a logged step. ``monitor`` is called with (step, method) at each
+    checkpoint; what it returns is logged. If it has a method ``line``, that turns a logged row into
+    the words beside the bar. With ``score``, called with the method at every ``score_every``-th
+    checkpoint and at the end, the encoder of the highest score is kept and ends in the method and
+    in ``model.safetensors``; the log has each ``val_score``, and in ``best_step`` the step of the
+    best until then.
+
+    Within `ranks.joined` all processes call it alike. Each takes its share of every minibatch, the
+    gradients are averaged, and only the first writes, and calls ``monitor`` and ``score``.
     """
-    run = Path(run)
+    run, first = Path(run), ranks.this() == 0
     run.mkdir(parents=True, exist_ok=True)
-    _refuse_other_run(run, method, minibatches, config)
-    fabric = Fabric(
-        accelerator=config.accelerator, devices=1, precision=config.precision,
-        plugins=LightningEnvironment(),  # one process, whatever cluster it may find itself on
-    )  # fmt: skip
-    method = method.to(fabric.device)
+    fabric = devices.fabric(config.accelerator, config.precision)
+    method = devices.synchronised(method.to(fabric.device))
     minibatches.normaliser = minibatches.normaliser.to(fabric.device)
-    optimizer = torch.optim.AdamW(_groups(method, config.weight_decay), lr=config.learning_rate)
-    step, log, spent = _resume(run, method, optimizer)
+    minibatches.share(ranks.this(), ranks.count())
+    precision, select = fabric.strategy.precision, "best" if score else "last"
+    optimizer, state = _begun(run, method, minibatches, config, precision, select)
     method.train()
-    bar = tqdm(total=config.steps, initial=step, disable=not progress, mininterval=2, unit="step")
+    bar = tqdm(
+        total=config.steps, initial=state.step, disable=not (progress and first), mininterval=2,
+        unit="step",
+    )  # fmt: skip
     say = getattr(monitor, "line", lambda row: f"loss={row['loss']:.3f}")
-    began = time.perf_counter() - spent
-    while step < config.steps:
-        loss, extra = _step(fabric, method, minibatches, optimizer, config, step)
-        step += 1
-        bar.update()
-        saving = step % config.checkpoint_every == 0 or step == config.steps
-        if step % 20 == 0 or saving:
-            row = {"step": step, "loss": float(loss), **{k: float(v) for k, v in extra.items()}}
+    began, passed_over = time.perf_counter() - state.seconds, 0
+    with devices.compiled(method, config.compile) as eager:
+        module, wrapped = fabric.setup(method, optimizer)
+        if ranks.count() > 1:
+            module.mark_forward_method("loss")
+        while state.step < config.steps:
+            loss, extra, moved = _step(fabric, module, minibatches, wrapped, config, state.step)
+            state.step += 1
+            bar.update()
+            passed_over = 0 if moved else passed_over + 1
+            _stop_if_lost(loss, passed_over, run, state.step)
+            last = state.step == config.steps
+            checkpoint = -(-state.step // config.checkpoint_every)
+            saving = last or state.step % config.checkpoint_every == 0
+            if state.step % 20 and not saving:
+                continue
+            row = {"step": state.step, "loss": loss} | _numbers(fabric, extra)
             row["learning_rate"] = optimizer.param_groups[0]["lr"]
-            _stop_if_not_finite(row, run)
-            log.append(row)
-            if saving and monitor is not None:
-                row.update(monitor(step, method))
+            state.log.append(row)
+            if saving and first:
+                with eager():
+                    row.update(monitor(state.step, method) if monitor else {})
+                    if score and (last or checkpoint % score_every == 0):
+                        row.update(_scored(state, method, score))
+                state.seconds = time.perf_counter() - began
+                checkpoints.save(run, method, optimizer, precision, state)
             bar.set_postfix_str(say(row))
-        if saving:
-            _save(run, method, optimizer, step, log, time.perf_counter() - began)
     bar.close()
-    _finish(run, method, log, time.perf_counter() - began)
+    if first:
+        checkpoints.finish(run, method, state)
+    ranks.wait()
     method.eval()
-    return log
+    return state.log
 
 
-def _step(fabric, method, minibatches, optimizer, config, step):
-    share = step / config.steps
-    torch.manual_seed((config.seed * 1_000_003 + step) % 2**63)
+def _begun(run, method, minibatches, config, precision, select):
+    """The optimiser and the state of a run, from its last checkpoint if it has one."""
+    identity = checkpoints.identity(method, minibatches, config, select)
+    checkpoints.claim(run, identity, write=ranks.this() == 0)
+    groups = _groups(method, config.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+    state = checkpoints.resume(run, method, optimizer, precision)
+    if steps := ranks.differ(state.step):
+        raise InputError(
+            f"The processes would go on from different steps ({steps}): {run} must lie on a disk "
+            "that all machines see. Point $HCS_RUNS there."
+        )
+    return optimizer, state
+
+
+def _step(fabric, module, minibatches, optimizer, config, step):
+    """Loss (mean over processes), what the method says beside it, and whether weights moved."""
+    method, share = module.module, step / config.steps
+    torch.manual_seed((config.seed * 1_000_003 + step + (ranks.this() << 40)) % 2**63)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
+    optimizer.param_groups[0]["weight_decay"] = weight_decay(config, step)
     minibatch = minibatches(step, fabric.device)
     with fabric.autocast():
-        loss, extra = method.loss(minibatch, share)
+        loss, extra = module.loss(minibatch, share)
     fabric.backward(loss)
     method.before_step(share)
+    precision = fabric.strategy.precision
+    precision.unscale_gradients(optimizer.optimizer)
     norm = nn.utils.clip_grad_norm_(_trainable(method), config.clip_norm)
-    if torch.isfinite(norm):
+    loss = fabric.all_reduce(loss.detach().float()) if ranks.count() > 1 else loss.detach().float()
+    loss, norm = torch.stack((loss, norm.to(loss))).tolist()  # the one wait for the device
+    finite = math.isfinite(loss) and math.isfinite(norm)
+    if finite or precision.state_dict():  # a gradient scaler passes over by itself, and learns
         optimizer.step()
+    if finite:
         method.after_step(share)
     optimizer.zero_grad(set_to_none=True)
-    return loss.detach(), extra
+    return loss, extra, finite
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -121,121 +166,42 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return cosine_schedule(step - warmup, max(2, config.steps - warmup), config.learning_rate, end)
 
 
+def weight_decay(config: TrainConfig, step: int) -> float:
+    """From ``weight_decay`` at the first step to ``weight_decay_end`` at the last, by a cosine."""
+    start, end = config.weight_decay, config.weight_decay_end
+    return start if end is None else cosine_schedule(step, config.steps, start, end)
+
+
 def _trainable(method):
     return [p for p in method.parameters() if p.requires_grad]
 
 
-def _groups(method, weight_decay):
+def _groups(method, decay):
     """Weights decay; biases and other one-dimensional parameters do not."""
     weights = [p for p in _trainable(method) if p.ndim > 1]
     others = [p for p in _trainable(method) if p.ndim <= 1]
-    return [
-        {"params": weights, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    return [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def _stop_if_not_finite(row, run):
-    if not math.isfinite(row["loss"]):
-        there = (run / "resume.safetensors").exists()
+def _numbers(fabric, extra) -> dict[str, float]:
+    """What a method says of a step, as means over the processes."""
+    return {k: float(v) for k, v in (fabric.all_reduce(extra) if extra else extra).items()}
+
+
+def _scored(state, method, score):
+    value = float(score(method))
+    if value > state.best_score:
+        weights = method.encoder.state_dict().items()
+        state.best = {k: v.detach().cpu().contiguous().clone() for k, v in weights}
+        state.best_step, state.best_score = state.step, value
+    return {"val_score": value, "best_step": state.best_step}
+
+
+def _stop_if_lost(loss, passed_over, run, step):
+    if math.isnan(loss):
+        raise InputError(f"The loss is nan {checkpoints.lost(run, step)}")
+    if passed_over >= _PASSED_OVER:
         raise InputError(
-            f"The loss is {row['loss']} at step {row['step']} of {run.name}; "
-            f"{'the last good checkpoint is kept' if there else 'no checkpoint was made yet'}. "
-            "Start again with a smaller learning_rate or clip_norm, or with precision='32-true'."
+            f"No gradient was finite in {passed_over} steps, so nothing is learned, "
+            f"{checkpoints.lost(run, step)}"
         )
-
-
-def _identity(method, minibatches, config) -> dict:
-    """What must agree for a checkpoint to be continued."""
-    settings = {
-        k: v for k, v in asdict(config).items() if k not in ("accelerator", "checkpoint_every")
-    }
-    shapes = {k: list(v.shape) for k, v in method.state_dict().items()}
-    own = {k: asdict(v) for k, v in vars(method).items() if is_dataclass(v)}
-    sites = hashlib.sha256()
-    for values in (minibatches.rows, minibatches.label, minibatches.domain):
-        sites.update(np.ascontiguousarray(values).tobytes())
-    identity = {
-        "method": type(method).__name__, "config": own, "train": settings,
-        "views": asdict(minibatches.views), "minibatch": minibatches.size,
-        "images": len(minibatches.rows), "sites": sites.hexdigest(), "seed": minibatches.seed,
-        "shapes": shapes,
-    }  # fmt: skip
-    return json.loads(json.dumps(identity))
-
-
-def _refuse_other_run(run, method, minibatches, config):
-    path, now = run / "run.json", _identity(method, minibatches, config)
-    if path.exists():
-        try:
-            before = dict(json.loads(path.read_text()))
-        except ValueError as error:
-            raise InputError(f"{path} cannot be read. Remove the folder {run}.") from error
-        differ = [k for k in now if before.get(k) != now[k]]
-        if differ:
-            raise InputError(
-                f"{run} holds a run with other settings ({', '.join(differ)} differ). "
-                "Choose another folder for this run, or remove that one."
-            )
-        return
-    with replacing(path) as part:
-        part.write_text(json.dumps(now, indent=1))
-
-
-def _save(run, method, optimizer, step, log, seconds):
-    """Weights, optimiser state and log in one safetensors file: no pickle, replaced whole."""
-    tensors = {f"model.{k}": v.contiguous() for k, v in method.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"optimizer.{index}.{k}": torch.as_tensor(v).contiguous() for k, v in state.items()
-        }
-    tensors = {k: v.detach().cpu().clone() for k, v in tensors.items()}
-    about = {"step": str(step), "log": json.dumps(log), "seconds": f"{seconds:.2f}"}
-    _write(run / "resume.safetensors", tensors, about)
-
-
-def _resume(run, method, optimizer) -> tuple[int, list, float]:
-    path = run / "resume.safetensors"
-    if not path.exists():
-        return 0, [], 0.0
-    try:
-        with safe_open(path, "pt") as file:
-            meta = file.metadata()
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        method.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        state: dict[int, dict] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".", 2)
-                state.setdefault(int(index), {})[name] = value
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
-        return int(meta["step"]), json.loads(meta["log"]), float(meta["seconds"])
-    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"The checkpoint {path} cannot be read ({type(error).__name__}). Remove it, and the "
-            "same command starts this run anew."
-        ) from error
-
-
-def _finish(run, method, log, seconds):
-    import pandas as pd
-
-    with replacing(run / "log.csv") as part:
-        pd.DataFrame(log).to_csv(part, index=False)
-    weights = {k: v.detach().cpu().contiguous() for k, v in method.encoder.state_dict().items()}
-    channels = json.dumps(list(getattr(method.encoder, "channels", ())))
-    about = {"channels": channels, "seconds": f"{seconds:.1f}"}
-    _write(run / "model.safetensors", weights, about)
-
-
-def _write(path, tensors, about):
-    """Not ``save_file``, whose error for a full disk is no OSError and tells nobody what to do."""
-    with replacing(path) as part:
-        part.write_bytes(save(tensors, about))
-
-
-def seconds(run: Path | str) -> float:
-    """Seconds of training of a finished run, over all its restarts."""
-    with safe_open(Path(run) / "model.safetensors", "pt") as file:
-        return float(file.metadata()["seconds"])

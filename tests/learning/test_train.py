@@ -241,7 +241,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, 
         return (value * math.nan if len(calls) >= at else value), extra
 
     method.loss = spoilt
-    with pytest.raises(InputError, match=r"loss is nan at step (10|20)") as caught:
+    with pytest.raises(InputError, match=f"loss is nan at step {at} of") as caught:
         trained(method, tmp_path)
     said = str(caught.value)
     assert "smaller learning_rate" in said and "precision" in said
