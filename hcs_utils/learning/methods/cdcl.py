@@ -1,14 +1,21 @@
 """CDCL: cross-batch DINO with a centre for each batch and a Barlow loss (CDCL paper, 3.3)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hcs_utils.learning.methods.barlow import barlow_loss
-from hcs_utils.learning.methods.dino import DINOConfig, DINOCrossBatch, entropy
+from hcs_utils.learning.methods.barlow import barlow_pairs
+from hcs_utils.learning.methods.centers import DomainCenters
+from hcs_utils.learning.methods.dino import DINOConfig, DINOCrossBatch
+from hcs_utils.learning.methods.pairs import (
+    cross_entropies,
+    entropy,
+    pair_mask,
+    teacher_temperature,
+)
 from hcs_utils.learning.minibatches import Minibatch
 
 
@@ -19,7 +26,11 @@ class CDCLConfig:
     teacher_temperature: float = 0.04
     center_momentum: float = 0.9
     off_diagonal: float = 0.95  # w, share of the off-diagonal mean in the Barlow loss
-    form: str = "paper"
+    form: str = "paper"  # of the losses
+    centers: str | None = None  # update rule: paper, released, one (centre for all); None: as form
+    view_pairs: str = "all"  # 14, or the 8 of two images: "cross"
+    teacher_temperature_end: float | None = None  # None: as at the start [0.07]
+    temperature_share: float = 0.05  # of training, in which it rises
 
 
 def off_diagonal_for(width: int, per_entry: float = 0.95 / (0.05 * 4095)) -> float:
@@ -32,41 +43,6 @@ def off_diagonal_for(width: int, per_entry: float = 0.95 / (0.05 * 4095)) -> flo
     return ratio / (1 + ratio)
 
 
-class DomainCenters(nn.Module):
-    """A moving mean of the teacher's outputs for each domain d (a batch or a plate)."""
-
-    def __init__(self, num_domains: int, dim: int, momentum: float = 0.9, frequencies=None):
-        super().__init__()
-        share = torch.ones(num_domains) if frequencies is None else torch.as_tensor(frequencies)
-        self.momentum = momentum
-        self.register_buffer("centers", torch.zeros(num_domains, dim))
-        self.register_buffer("share", share.float() / share.sum())
-
-    def forward(
-        self, teacher: Float[Tensor, "b k"], domain: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b k"]:
-        """teacher − c[domain]."""
-        return teacher - self.centers[domain]
-
-    @torch.no_grad()
-    def update(
-        self, teacher: Float[Tensor, "b k"], domain: Int[Tensor, " b"], form: str = "paper"
-    ) -> None:
-        r"""c_d ← (1 − g_d) c_d + g_d · mean_d(teacher); a domain that is absent keeps its centre.
-
-        ``paper``: g_d = 1 − momentum. ``released``: g_d = (1 − momentum) · w_d, w_d the domain's
-        share of this minibatch over its share of the training images. For a rare domain g_d can
-        exceed 1, where the centre overshoots, and 2, where it diverges.
-        """
-        count = torch.bincount(domain, minlength=len(self.centers)).to(self.centers.dtype)
-        total = torch.zeros_like(self.centers).index_add_(0, domain, teacher.to(self.centers.dtype))
-        gain = (1 - self.momentum) * (count > 0)
-        if form == "released":
-            gain = (1 - self.momentum) * (count / count.sum()) / self.share
-        mean = total / count.clamp(min=1)[:, None]
-        self.centers += gain[:, None] * (mean - self.centers)
-
-
 def cdcl_loss(
     student: Float[Tensor, "v b k"], teacher: Float[Tensor, "2 b k"], domain: Int[Tensor, "2 b"],
     centers: DomainCenters, config: CDCLConfig,
@@ -74,20 +50,20 @@ def cdcl_loss(
     """λ · L_DINO + (1 − λ) · L_Barlow over the ordered pairs of different views.
 
     ``paper``: sums over the pairs, L_Barlow of the probabilities P_T and P_S. ``released``:
-    means over the pairs, L_DINO divided by ln K, L_Barlow of the centred logits.
+    means over the pairs, L_DINO divided by ln K, L_Barlow of the centred logits. ``view_pairs``
+    says which pairs: all 14, or the 8 of two images.
     """
-    k, released = student.shape[-1], config.form == "released"
-    logits_t = torch.stack([centers(t, d) for t, d in zip(teacher, domain, strict=True)])
+    released, w = config.form == "released", config.weight_dino
+    logits_t = centers(teacher.flatten(0, 1), domain.flatten()).view_as(teacher)
     logits_t, logits_s = logits_t / config.teacher_temperature, student / config.student_temperature
     log_p = torch.log_softmax(logits_s, -1)
     q = torch.softmax(logits_t, -1)
     a, b = (logits_t, logits_s) if released else (q, log_p.exp())
-    pairs = [(i, j) for i in range(2) for j in range(len(student)) if i != j]
-    dino = sum(-(q[i] * log_p[j]).sum(-1).mean() for i, j in pairs)
-    barlow = sum(barlow_loss(a[i], b[j], config.off_diagonal, config.form) for i, j in pairs)
-    if released:
-        dino, barlow = dino / len(pairs) / math.log(k), barlow / len(pairs)
-    return config.weight_dino * dino + (1 - config.weight_dino) * barlow
+    dino = cross_entropies(q, log_p) / (math.log(student.shape[-1]) if released else 1)
+    barlow = barlow_pairs(a, b, config.off_diagonal, config.form)
+    mask = pair_mask(dino, config.view_pairs)
+    loss = ((w * dino + (1 - w) * barlow) * mask).sum()
+    return loss / mask.sum() if released else loss
 
 
 class CDCL(DINOCrossBatch):
@@ -96,6 +72,9 @@ class CDCL(DINOCrossBatch):
     def __init__(self, backbone: nn.Module, frequencies, head: DINOConfig, config: CDCLConfig):
         super().__init__(backbone, head)
         self.cdcl = config
+        self.rule = config.centers or config.form
+        if self.rule == "one":
+            frequencies = [sum(frequencies)]
         self.centers = DomainCenters(
             len(frequencies), head.width, config.center_momentum, frequencies
         )
@@ -110,6 +89,11 @@ class CDCL(DINOCrossBatch):
 
     def loss(self, minibatch: Minibatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         teacher, student = self.outputs(minibatch)
-        loss = cdcl_loss(student, teacher, minibatch.domain, self.centers, self.cdcl)
-        self.centers.update(teacher.flatten(0, 1), minibatch.domain.flatten(), self.cdcl.form)
-        return loss, {"teacher_entropy": entropy(teacher / self.cdcl.teacher_temperature)}
+        one = self.rule == "one"
+        domain = torch.zeros_like(minibatch.domain) if one else minibatch.domain
+        now = replace(self.cdcl, teacher_temperature=teacher_temperature(self.cdcl, progress))
+        with torch.autocast(teacher.device.type, enabled=False):
+            loss = cdcl_loss(student, teacher, domain, self.centers, now)
+        rule = "paper" if one else self.rule
+        self.centers.update(teacher.flatten(0, 1), domain.flatten(), rule)
+        return loss, {"teacher_entropy": entropy(teacher / now.teacher_temperature)}

@@ -1,12 +1,15 @@
 """DINO against an independent loop over several steps; what moves, what stands still."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch, entropy
+from hcs_utils.errors import InputError
+from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch
+from hcs_utils.learning.methods.pairs import entropy, teacher_temperature
 from hcs_utils.learning.minibatches import Minibatch
 from tests import oracles_learning as oracle
 
@@ -42,9 +45,11 @@ def method(kind=DINO, config=HEAD):
 
 
 @pytest.mark.parametrize("local", [0, 3])
-def test_training_follows_an_independent_loop(local):
+@pytest.mark.parametrize("which", ["all", "cross"])
+def test_training_follows_an_independent_loop(local, which):
     """Five steps: loss, student, teacher and centre stay with a loop that knows no lightly loss."""
-    ours, twin = method(), method()
+    ours = method(DINOCrossBatch, dataclasses.replace(HEAD, view_pairs=which))
+    twin = method()
     student = nn.Sequential(twin.student, twin.student_head)
     teacher = nn.Sequential(twin.teacher, twin.teacher_head)
     centre = torch.zeros(9, dtype=torch.double)
@@ -60,7 +65,7 @@ def test_training_follows_an_independent_loop(local):
         s = student(views.global_views)
         if local:
             s = torch.cat([s, student(views.local_views)])
-        slow = oracle.dino(t, s.view(-1, 4, 9), centre, 0.04, 0.1)
+        slow = oracle.dino(t, s.view(-1, 4, 9), centre, 0.04, 0.1, which)
         torch.testing.assert_close(loss, slow, rtol=1e-4, atol=0)  # 0.04 in float32
         for value, optimizer in zip((loss, slow), optimizers, strict=True):
             optimizer.zero_grad()
@@ -143,3 +148,23 @@ def test_cross_batch_asks_the_same_of_pairs():
     assert (DINO.partner, DINOCrossBatch.partner) == ("self", "other_batch")
     losses = [method(kind).loss(minibatch(1), 0.5)[0] for kind in (DINO, DINOCrossBatch)]
     assert losses[0] == losses[1]
+
+
+def test_the_teachers_temperature_rises_over_ten_of_two_hundred_epochs_and_stays():
+    rising = dataclasses.replace(HEAD, teacher_temperature_end=0.07)
+    steps = 4000
+    for step in [*range(0, 300, 10), 1000, 3999, 4000]:
+        expected = oracle.temperature(step, steps)
+        assert teacher_temperature(rising, step / steps) == pytest.approx(expected, rel=1e-9)
+        assert teacher_temperature(HEAD, step / steps) == 0.04  # constant unless an end is given
+    m, views = method(config=rising), minibatch(0)
+    with torch.no_grad():
+        teacher, student = m.outputs(views)
+        for progress, at in ((0.0, 0.04), (0.025, 0.055), (1.0, 0.07)):
+            slow = oracle.dino(teacher, student, m.criterion.center.flatten(), at, 0.1)
+            torch.testing.assert_close(m.loss(views, progress)[0], slow, rtol=1e-5, atol=0)
+
+
+def test_pairs_of_two_images_are_refused_where_there_is_one():
+    with pytest.raises(InputError, match="views are of one image"):
+        method(DINO, dataclasses.replace(HEAD, view_pairs="cross"))
