@@ -1,11 +1,14 @@
 """Views: random crops, turns and colour shifts of many fields at once, on their own device."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+
+from hcs_utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,34 @@ class ViewsConfig:
         return cls(global_size=round(size * 5 / 6), local_size=round(size * 7 / 12), **changes)
 
 
+ASPECT = (3 / 4, 4 / 3)  # width over height of a resized crop
+TRIES = 10  # at a rectangle that fits into the field
+RELEASED = {  # area shares of CDCL's files augmentation_strategy-*.json: global, local
+    "rxrx1": ((0.9, 1.1), (0.3, 0.5)),
+    "cpg0004": ((0.75, 0.9), (0.3, 0.5)),
+    "cpg0004_large": ((0.3, 0.5), (0.15, 0.25)),
+}
+
+
+def released(name: str, size: int, supervised: bool = False, **changes) -> ViewsConfig:
+    """Crops and colours of CDCL's released settings, ``name`` one of ``RELEASED``.
+
+    Sizes are in its proportion to fields of 256 px: 224 and 112. Its supervised training on
+    RxRx1 draws the area from 0.8–1.2. Colours shift in half of the images, by a factor
+    N(1, 0.1) and an offset N(0, 0.1) of the 8-bit range for each channel.
+    """
+    if name not in RELEASED:
+        raise InputError(f"unknown crops {name!r}; released are {', '.join(RELEASED)}")
+    global_, local = RELEASED[name]
+    if supervised and name == "rxrx1":
+        global_ = (0.8, 1.2)
+    side = round(size * 224 / 256)
+    return ViewsConfig(**{
+        "global_size": side, "local_size": round(side / 2), "global_scale": global_,
+        "local_scale": local, "colour_gain": 0.1, "colour_offset": 0.1, "colour_probability": 0.5,
+    } | changes)  # fmt: skip
+
+
 @dataclass
 class Normaliser:
     """Channel statistics by plate, in grey levels 0…255: x → (x − mean) / sd of its own plate."""
@@ -43,9 +74,10 @@ def crop(
 ) -> Float[Tensor, "n c size size"]:
     """One random square of each image, flipped and turned by quarter circles at random.
 
-    Without ``scale`` the square is cut by integer indexing: no pixel is interpolated. With it,
-    a share of the area drawn from ``scale`` is resized bilinearly to ``size`` (a share above 1
-    takes the whole field).
+    Without ``scale`` the square is cut by integer indexing: no pixel is interpolated. With it, a
+    rectangle is resized bilinearly to ``size``, as torchvision's RandomResizedCrop and CDCL's
+    code do: a share of the area drawn from ``scale``, an aspect ratio from 3/4–4/3, ten tries at
+    one that fits into the field, then the whole field. Shares near or above 1 seldom fit.
     """
     height, width = images.shape[-2:]
     if size > min(height, width) and scale is None:
@@ -69,18 +101,39 @@ def _cut(images, size):
 
 
 def _resized(images, size, scale):
-    n, device = len(images), images.device
-    share = torch.empty(n, device=device).uniform_(*scale).clamp(max=1).sqrt()
-    sign = torch.randint(0, 2, (2, n), device=device) * 2.0 - 1
-    centre = (torch.rand(2, n, device=device) * 2 - 1) * (1 - share)
-    theta = torch.zeros(n, 2, 3, device=device)
-    turn = torch.rand(n, device=device) < 0.5
+    n, device, extent = len(images), images.device, images.shape[-2:]
+    start, length = _rectangles(n, extent, scale, device)
+    flip = torch.rand(3, n, 1, device=device) < 0.5
+    span = (torch.arange(size, device=device) + 0.5) / size
+    at = []  # of each output pixel in the field, 0…1: rows, then columns
     for k in range(2):
-        theta[:, k, k] = torch.where(turn, 0, share * sign[k])
-        theta[:, k, 1 - k] = torch.where(turn, share * sign[k], 0)
-        theta[:, k, 2] = centre[k]
-    grid = F.affine_grid(theta, [n, images.shape[1], size, size], align_corners=False)
-    return F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+        first, count = start[k, :, None], length[k, :, None]
+        place = torch.where(flip[k], span.flip(0), span) * count - 0.5
+        at.append((2 * (first + place.clamp(min=0).minimum(count - 1)) + 1) / extent[k] - 1)
+    rows, cols, turn = at[0], at[1], flip[2][:, :, None]
+    y = torch.where(turn, rows[:, None, :], rows[:, :, None]).expand(n, size, size)
+    x = torch.where(turn, cols[:, :, None], cols[:, None, :]).expand(n, size, size)
+    grid = torch.stack([x, y], -1)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+
+
+def _rectangles(n, extent, scale, device):
+    """Starts and lengths [2 n] in px, rows before columns, of n random rectangles that fit."""
+    low, high = (math.log(ratio) for ratio in ASPECT)
+    ratio = torch.empty(TRIES, n, device=device).uniform_(low, high).exp()
+    area = torch.empty(TRIES, n, device=device).uniform_(*scale) * math.prod(extent)
+    tried = torch.stack([area / ratio, area * ratio]).sqrt().round()  # 2 tries n
+    whole = torch.tensor(extent, device=device).view(2, 1)
+    fits = ((tried <= whole[:, None]) & (tried > 0)).all(0)
+    first = fits.int().argmax(0).expand(2, 1, n)  # the first try that fits, if any does
+    rows = min(extent[0], round(extent[1] / ASPECT[0]))  # else the field, or its middle if it
+    cols = min(extent[1], round(extent[0] * ASPECT[1]))  # is longer than the aspect ratio allows
+    most = torch.tensor([rows, cols], device=device).view(2, 1)
+    length = torch.where(fits.any(0), tried.gather(1, first)[:, 0], most)
+    drawn = (torch.rand(2, n, device=device) * (whole - length + 1)).floor()
+    middle = (whole - length).div(2, rounding_mode="floor")
+    start = torch.where(fits.any(0), drawn.minimum(whole - length), middle)
+    return start, length
 
 
 def centre(images: UInt8[Tensor, "n c y x"], size: int) -> Float[Tensor, "n c size size"]:

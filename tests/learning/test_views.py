@@ -5,8 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chisquare
+from scipy.stats import chisquare, ks_2samp
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import functional as F
 
+from hcs_utils.errors import InputError
 from hcs_utils.learning import views
 from hcs_utils.learning.views import Normaliser, ViewsConfig, centre, colour, crop, multi_crop
 
@@ -79,17 +82,77 @@ def test_a_resized_crop_of_the_whole_field_is_one_of_eight_orientations():
     assert gap.values.max() < 1e-2 and len(set(gap.indices.tolist())) == 8
 
 
-@pytest.mark.parametrize("scale", [(0.3, 0.5), (0.75, 0.9), (0.9, 1.1)])
-def test_a_resized_crop_keeps_to_the_values_and_the_area(scale):
+released_scales = pytest.mark.parametrize(
+    "scale", [(0.15, 0.25), (0.3, 0.5), (0.75, 0.9), (0.9, 1.1), (0.8, 1.2)]
+)
+
+
+@released_scales
+@pytest.mark.parametrize("size", [9, 30])
+def test_a_resized_crop_is_torchvisions_in_one_of_eight_orientations(scale, size):
+    """Pixel for pixel, smaller and larger than the rectangle; its edge looks at nothing outside."""
+    images = torch.randint(0, 256, (24, 2, 20, 23), dtype=torch.uint8)
+    torch.manual_seed(1)
+    (top, left), (high, wide) = views._rectangles(24, (20, 23), scale, "cpu")
+    torch.manual_seed(1)
+    out, found = crop(images, size, scale), []
+    for i in range(24):
+        box = [int(v[i]) for v in (top, left, high, wide)]
+        alone = F.resized_crop(images[i].float(), *box, [size, size], antialias=False)
+        turned = orientations(alone.permute(1, 2, 0))
+        gaps = [(out[i].permute(1, 2, 0) - t).abs().max() for t in turned]
+        assert min(gaps) < 0.01
+        found.append(int(np.argmin(gaps)))
+    assert len(set(found)) >= 6
+
+
+@released_scales
+@pytest.mark.parametrize("extent", [(48, 48), (30, 20), (60, 20)])
+def test_rectangles_are_drawn_as_torchvision_draws_them(scale, extent):
+    """Ten tries at one that fits, then the whole field, or its middle if that is too long."""
     torch.manual_seed(0)
-    ramp = torch.arange(32, dtype=torch.uint8).mul(8).expand(400, 1, 32, 32).clone()
-    out = crop(ramp, 24, scale)
-    assert out.shape == (400, 1, 24, 24)
-    assert out.min() >= 0 and out.max() <= 248
-    side = (out.amax((1, 2, 3)) - out.amin((1, 2, 3))) / (8 * 24) * 24 / 23  # over the field's 32
-    low, high = np.sqrt(scale[0]), min(1, np.sqrt(scale[1]))
-    assert side.min() > low * 32 / 24 - 0.09 and side.max() < high * 32 / 24 + 0.09
-    assert side.max() - side.min() > 0.5 * (high - low) * 32 / 24
+    n, image = 1500, torch.empty(1, *extent)
+    start, length = views._rectangles(4 * n, extent, scale, "cpu")
+    ours = torch.cat([start, length]).T.int().numpy()
+    theirs = np.array([RandomResizedCrop.get_params(image, scale, views.ASPECT) for _ in range(n)])
+    assert (ours[:, :2] >= 0).all() and (ours[:, :2] + ours[:, 2:] <= extent).all()
+    for column in range(4):
+        values = np.unique(theirs[:, column])
+        if len(values) > 1:
+            assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-4
+        else:
+            assert (ours[:, column] == values).all()
+    fallback = np.minimum(extent, (extent[1] * 4 // 3, extent[0] * 4 // 3))
+    share = [(boxes[:, 2:] == fallback).all(1).mean() for boxes in (ours, theirs)]
+    assert share[0] == pytest.approx(share[1], abs=0.06)
+
+
+def test_a_third_of_the_released_global_crops_are_the_whole_field():
+    torch.manual_seed(0)
+    _, length = views._rectangles(20_000, (256, 256), (0.9, 1.1), "cpu")
+    assert (length == 256).all(0).float().mean() == pytest.approx(0.36, abs=0.02)
+
+
+def test_released_settings_are_those_of_the_files_in_proportion_to_the_field():
+    """Facts A4: areas, 224 and 112 of 256 px; each field may be told to differ."""
+    config = views.released("rxrx1", 256)
+    assert (config.global_size, config.local_size, config.locals_per_image) == (224, 112, 3)
+    assert (config.global_scale, config.local_scale) == ((0.9, 1.1), (0.3, 0.5))
+    colours = (config.colour_gain, config.colour_offset, config.colour_probability)
+    assert colours == (0.1, 0.1, 0.5)
+    small = views.released("cpg0004", 48, colour_offset=0.0, locals_per_image=0)
+    assert (small.global_size, small.local_size) == (42, 21)
+    assert (small.colour_offset, small.locals_per_image) == (0.0, 0)
+    assert (small.global_scale, small.local_scale) == ((0.75, 0.9), (0.3, 0.5))
+    large = views.released("cpg0004_large", 256)
+    assert (large.global_scale, large.local_scale) == ((0.3, 0.5), (0.15, 0.25))
+    assert views.released("rxrx1", 256, supervised=True).global_scale == (0.8, 1.2)
+    with pytest.raises(InputError, match="'rxrx2'; released are rxrx1, cpg0004"):
+        views.released("rxrx2", 256)
+    fields = torch.randint(0, 256, (3, 2, 48, 48), dtype=torch.uint8)
+    plates = torch.zeros(2, 3, dtype=torch.long)
+    global_, local = multi_crop(fields, fields, plates, plain(2), views.released("rxrx1", 48))
+    assert global_.shape == (6, 2, 42, 42) and local.shape == (18, 2, 21, 21)
 
 
 # The middle, for embeddings
