@@ -70,13 +70,14 @@ _VARIANTS: dict[str, tuple[dict, tuple[str, ...]]] = {  # parameters changed, me
     "treatments-only": ({"subset": "treatments"}, _BOTH),  # II
     "half-treatments": ({"subset": "half"}, _BOTH),  # III, as the text has it
     "half-images": ({"subset": "half_released"}, _BOTH),  # III, as the README's command has it
+    "finetuned": ({"finetune_epochs": 10}, ("random", *_BOTH)),  # table 2a
 }
 
 
 def variants() -> dict[str, dict]:
     """Runs beside the normal grid, by name: `parameters` changed, `methods`, `preset`, `seeds`.
 
-    All share one arithmetic, so that any two differ in what their names say and in nothing else.
+    All share one arithmetic: two of them differ in what their names say, and in nothing else.
     """
     return {
         name: {
@@ -251,8 +252,8 @@ def effects(found: pd.DataFrame, ledger: Iterable[Switch] = LEDGER) -> pd.DataFr
     """What each switch changes, a row a switch, method and metric, over runs of one fold and seed.
 
     `found` as `records.load_records` gives it, of one screen. `difference` with its t interval
-    `low` to `high` over `pairs`, of the strongest preset (`PRESETS`) that has a pair; NaN and 0
-    where none has. `unit`: "share" (of 1) or "grit".
+    `low` to `high` over `pairs`, of the strongest preset (`PRESETS`) with two pairs, else with one;
+    NaN and 0 where none has any. `unit`: "share" (of 1) or "grit".
     """
     rows = []
     for switch in ledger:
@@ -268,10 +269,14 @@ def effects(found: pd.DataFrame, ledger: Iterable[Switch] = LEDGER) -> pd.DataFr
 
 
 def _strongest(found, switch: Switch, method: str, paper: str, code: str):
-    for preset in PRESETS:
-        of = found[found["preset"] == preset]
-        if len(gain := _differences(of, switch, method, paper, code)):
-            return gain, preset
+    gains = {
+        preset: _differences(found[found["preset"] == preset], switch, method, paper, code)
+        for preset in PRESETS
+    }
+    for least in (2, 1):
+        for preset, gain in gains.items():
+            if len(gain) >= least:
+                return gain, preset
     return np.array([]), ""
 
 
