@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hcs_utils.learning.methods.centers import joined
+from hcs_utils.learning.methods.centers import all_rows
 
 
 def barlow_loss(
@@ -48,6 +48,6 @@ def barlow_pairs(
 
 def _standardise(x: Tensor) -> Tensor:
     """Each column of each view over the rows of all processes."""
-    x = joined(x.to(torch.promote_types(x.dtype, torch.float32)), 1)
+    x = all_rows(x.to(torch.promote_types(x.dtype, torch.float32)), 1)
     variance, mean = torch.var_mean(x, 1, unbiased=False, keepdim=True)
     return (x - mean) * torch.rsqrt(variance + 1e-5)

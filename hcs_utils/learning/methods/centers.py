@@ -6,7 +6,7 @@ from lightly.utils.dist import gather, world_size
 from torch import Tensor, nn
 
 
-def joined(rows: Tensor, dim: int = 0) -> Tensor:
+def all_rows(rows: Tensor, dim: int = 0) -> Tensor:
     """The rows of all processes one after the other, equally many of each; alone, ``rows``.
 
     Gradients flow back summed over the processes. A loss of joined rows, which is the same in
@@ -43,7 +43,7 @@ class DomainCenters(nn.Module):
         exceed 1, where the centre overshoots, and 2, where it diverges. The rows of all processes
         are one minibatch.
         """
-        teacher, domain = joined(teacher), joined(domain)
+        teacher, domain = all_rows(teacher), all_rows(domain)
         count = torch.bincount(domain, minlength=len(self.centers)).to(self.centers.dtype)
         total = torch.zeros_like(self.centers).index_add_(0, domain, teacher.to(self.centers.dtype))
         gain = (1 - self.momentum) * (count > 0)

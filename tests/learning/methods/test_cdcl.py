@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import nn
 
 from hcs_utils.learning.methods.barlow import barlow_loss
@@ -19,6 +20,7 @@ from hcs_utils.learning.methods.cdcl import (
 from hcs_utils.learning.methods.dino import DINOConfig
 from hcs_utils.learning.minibatches import Minibatch
 from tests import oracles_learning as oracle
+from tests import two_processes
 
 forms = pytest.mark.parametrize("form", ["paper", "released"])
 which_pairs = pytest.mark.parametrize("which", ["all", "cross"])
@@ -297,3 +299,28 @@ def test_trivial_loss_is_that_of_equal_outputs(form):
         "paper": 14 * (0.25 * math.log(width) + 0.75 * width),
     }[form]
     assert method.trivial_loss == pytest.approx(closed, rel=1e-5)
+
+
+# Several processes
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What each of two processes has after the steps in which they shared the minibatches."""
+    folder = str(tmp_path_factory.mktemp("two"))
+    spawning = torch.multiprocessing.get_context("spawn")
+    second = spawning.Process(target=two_processes.work, args=(1, folder))
+    second.start()
+    two_processes.work(0, folder)
+    second.join()
+    return [load_file(f"{folder}/{rank}.safetensors") for rank in range(2)]
+
+
+@pytest.mark.parametrize("kind", two_processes.KINDS)
+def test_two_processes_are_one_with_the_joined_minibatch(two, kind):
+    """Loss, gradients, weights and centres; Barlow's statistics are of all rows, not of half."""
+    alone = two_processes.trained(kind)
+    assert any(k.startswith("gradient student.") for k in alone)
+    for rank in two:
+        own = {name: rank[f"{kind}/{name}"] for name in alone}
+        torch.testing.assert_close(own, alone, rtol=1e-6, atol=1e-9)
