@@ -20,13 +20,13 @@ from hcs_utils.data import preprocess, splits, subsets
 from hcs_utils.errors import InputError
 from hcs_utils.evaluation import leaks, metrics, postprocess
 from hcs_utils.evaluation.classification import KNN_CARON, KNN_CDCL
-from hcs_utils.learning import diagnose, train
+from hcs_utils.learning import diagnose, ranks, train
 from hcs_utils.learning.backbones import encoder
 from hcs_utils.learning.embed import as_table, embed, features
-from hcs_utils.learning.minibatches import Minibatches
+from hcs_utils.learning.minibatches import Chosen, Minibatches
 from hcs_utils.learning.views import Normaliser
 from hcs_utils.prepare import Screen, prepare
-from hcs_utils.settings import Settings
+from hcs_utils.settings import TRAINED, Settings
 
 SIGNS = ("effective_rank", "agreement", "batch_shared", "treatment_shared")  # kept in a record
 
@@ -122,14 +122,63 @@ def _learned(settings, screen, table, images, progress):
         config = assemble.train_config(settings, settings.epochs * stream.per_epoch)
         folder = run_folder(settings, screen)
         doctor = diagnose.Doctor(stream, labels=True, seed=settings.seed, say=progress)
-        log = train.fit(method, stream, config, folder, monitor=doctor, progress=progress)
+        score = None
+        if settings.select == "best":
+            score = _validation_score(settings, screen, table, images, plate, norm, views)
+        log = train.fit(
+            method, stream, config, folder, monitor=doctor, progress=progress, score=score
+        )
         log = pd.DataFrame(log)
         seconds, network = train.seconds(folder), method.encoder
-        device = _device(network)
+        device = _device(network) if ranks.count() == 1 else f"{ranks.count()} × {_device(network)}"
+    if ranks.this():
+        return None  # the first process embeds and judges
     embedding = embed(
         network, images, table["site_id"], plate, norm, views.global_size, screen.channels
     )
     return embedding, log, seconds, device
+
+
+def assist(settings: Settings, screen: Screen) -> None:
+    """What `run` is to the other processes of ``torchrun``: a share of the training, no more."""
+    if settings.method in TRAINED:
+        table = screen.table.assign(split=split(screen.table, settings.fold, settings.folds))
+        _learned(settings, screen, table, screen.images(), False)
+
+
+def _validation_score(settings, screen, table, images, plate, norm, views):
+    """A score for `train.fit`: k-NN after Z-norm, of validation fields by training fields.
+
+    Of treated wells at most 2,000 fields are the bank and 1,000 the queries, drawn once; the
+    controls of a batch, at most 64, are there for its Z-norm. No test field is looked at.
+    """
+    rng = np.random.default_rng([settings.seed, 8])
+    part, role = table["split"], table["role"]
+    masks = [part.eq("train") & role.eq("trt"), part.eq("val") & role.eq("trt")]
+    if not masks[1].any():
+        raise InputError(
+            "select='best' chooses on validation batches, and this split has none: set folds to 3 "
+            "or more, or select to 'last'."
+        )
+    control = part.isin(["train", "val"]) & role.eq("negcon")
+    masks += [control & table["batch"].eq(name) for name in table.loc[control, "batch"].unique()]
+    most = [2000, 1000] + [64] * (len(masks) - 2)
+    drawn = [rng.permutation(np.flatnonzero(m))[:k] for m, k in zip(masks, most, strict=True)]
+    rows, (bank, query) = np.concatenate(drawn), np.cumsum([len(x) for x in drawn[:2]])
+    asked, fields = table.iloc[rows], Chosen(images, rows)
+    label = asked["treatment"].to_numpy()
+
+    def score(method) -> float:
+        z = embed(
+            method.encoder, fields, asked["site_id"], plate[rows], norm, views.global_size,
+            screen.channels,
+        )  # fmt: skip
+        z = znorm(features(z), asked, settings)
+        return metrics.knn_accuracy(
+            z[:bank], label[:bank], z[bank:query], label[bank:query], **KNN_CDCL
+        )
+
+    return score
 
 
 def question(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -90,8 +90,14 @@ def refuse_unknown(namespace: Mapping) -> None:
     unknown = _assigned(cells[injected[-1]]) - known
     if unknown and files.checkout() is not None:
         unknown -= set().union(*(read_settings(path) for path in presets().values()))
-    if unknown:
-        raise InputError("\n".join(_unknown("parameter", n, known) for n in sorted(unknown)))
+    refuse(unknown, known)
+
+
+def refuse(names: Iterable[str], known: Iterable[str]) -> None:
+    """Stop at parameters that are not among the known ones, each with the nearest names."""
+    known = set(known)
+    if unknown := sorted(set(names) - known):
+        raise InputError("\n".join(_unknown("parameter", name, known) for name in unknown))
 
 
 def execute(
@@ -118,8 +124,7 @@ def execute(
         )
     known = set(papermill.inspect_notebook(str(notebook)))
     chosen = dict(parameters or {})
-    if unknown := sorted(set(chosen) - known):
-        raise InputError("\n".join(_unknown("parameter", name, known) for name in unknown))
+    refuse(chosen, known)
     if preset is not None:
         settings = {"preset": preset, **_settings(preset)}
         chosen = {name: value for name, value in settings.items() if name in known} | chosen

@@ -1,6 +1,7 @@
 """Where training runs: on which devices, in which arithmetic, compiled or as written."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -37,6 +38,8 @@ def fabric(accelerator: str, precision: str) -> Fabric:
         return Fabric(**choice, plugins=plugins)
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     choice |= {"devices": local, "num_nodes": ranks.count() // local, "strategy": DDPStrategy()}
+    # of 1×1 kernels, whose strides may be told in two ways; their gradients are the same
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
     several = Fabric(**choice, plugins=[TorchElasticEnvironment(), *plugins[1:]])
     several.launch()
     return several

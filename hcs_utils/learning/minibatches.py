@@ -31,6 +31,16 @@ class Stored:
         return torch.from_numpy(self.store.read(rows.cpu().numpy()))
 
 
+class Chosen:
+    """Some rows of images, indexed from 0, of whatever kind the images are."""
+
+    def __init__(self, images, rows: np.ndarray):
+        self.images, self.rows = images, torch.from_numpy(rows)
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        return self.images[self.rows[places]]
+
+
 class PartnerIndex:
     """Draws, for each site, another site of the same treatment from another batch, uniformly.
 

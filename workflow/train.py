@@ -1,0 +1,82 @@
+"""One run of notebook 22 without the notebook: on one device, or on several under ``torchrun``.
+
+    python workflow/train.py -f workflow/presets/full.yaml -p method cdcl
+    torchrun --nproc-per-node 4 workflow/train.py -f workflow/presets/full.yaml -p method cdcl
+
+Parameters are given as to papermill, and misspelt ones refused. The first process prepares the
+screen, writes the checkpoints, embeds, judges and saves the record; the others share the training.
+Killed, the same command goes on where it was.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+
+from hcs_utils import experiments, runs
+from hcs_utils.errors import InputError
+from hcs_utils.learning import ranks
+from job import follow_parent
+
+
+def asked(words: list[str] | None = None) -> experiments.Settings:
+    """Settings from the command line: those of a file, then those of ``-p``."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-f", "--parameters_file", help="YAML, such as workflow/presets/full.yaml")
+    parser.add_argument(
+        "-p", "--parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="goes before the file; as often as needed",
+    )  # fmt: skip
+    given = parser.parse_args(words)
+    known = {field.name for field in dataclasses.fields(experiments.Settings)}
+    chosen = runs.parsed([f"{name}={value}" for name, value in given.parameters])
+    runs.refuse(chosen, known)
+    if given.parameters_file:
+        settings = runs.read_settings(given.parameters_file)
+        others = set().union(*(runs.read_settings(path) for path in runs.presets().values()))
+        runs.refuse(set(settings) - others, known)  # a preset serves other notebooks, too
+        chosen = {name: value for name, value in settings.items() if name in known} | chosen
+    return experiments.Settings(**chosen)
+
+
+def train(settings: experiments.Settings) -> None:
+    if ranks.count() > 1:
+        follow_parent()  # torchrun killed: nothing is left that writes to the same run
+    place = (settings.screen, settings.size, settings.image_px)
+    if ranks.this() == 0:
+        experiments.prepare(*place, progress=True)
+    ranks.wait()
+    screen = experiments.prepare(*place)
+    if ranks.this():
+        return experiments.assist(settings, screen)
+    result = experiments.run(settings, screen)
+    for name in ("knn", "knn_znorm", "chance"):
+        value, *interval = result.metrics[name] if name != "chance" else [result.metrics[name]]
+        spread = " ({:.3f} to {:.3f})".format(*interval) if interval else ""
+        print(f"{name:<10} {value:.3f}{spread}")
+    print(result.record)
+
+
+def main() -> int:
+    rank = int(os.environ.get("RANK", 0))
+    try:
+        settings = asked()
+    except InputError as error:  # the same in all processes
+        return _told(error) if rank == 0 else 2
+    try:
+        with ranks.joined():
+            train(settings)
+    except InputError as error:
+        return _told(error, f" in process {rank}" if rank else "")
+    return 0
+
+
+def _told(error: InputError, where: str = "") -> int:
+    print(f"Error{where}: {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
