@@ -22,7 +22,12 @@ from hcs_utils.evaluation.intervals import (
 )
 from hcs_utils.evaluation.mixing import kbet, kbet_accepted, lisi, silhouette
 from hcs_utils.evaluation.precision import average_precision
-from hcs_utils.evaluation.replicates import nsc_moa_accuracy, replicate_map
+from hcs_utils.evaluation.replicates import (
+    nsc_moa_accuracy,
+    nsc_moa_chance,
+    nsc_moa_right,
+    replicate_map,
+)
 from hcs_utils.evaluation.retrieval import generalisation, ranks, retrieval
 
 __all__ = [
@@ -42,6 +47,8 @@ __all__ = [
     "linear_predict",
     "lisi",
     "nsc_moa_accuracy",
+    "nsc_moa_chance",
+    "nsc_moa_right",
     "p_value",
     "paired_interval",
     "permutation_null",

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from hcs_utils.errors import InputError
 from hcs_utils.evaluation.checks import missing
 from hcs_utils.evaluation.grit import grit, grit_by_treatment
+from hcs_utils.evaluation.intervals import permutation_null
 from hcs_utils.evaluation.neighbours import (
     checked_features,
     checked_labels,
@@ -20,7 +21,10 @@ from hcs_utils.evaluation.neighbours import (
 )  # fmt: skip
 from hcs_utils.evaluation.precision import average_precision, coded
 
-__all__ = ["average_precision", "grit", "grit_by_treatment", "nsc_moa_accuracy", "replicate_map"]
+__all__ = [
+    "average_precision", "grit", "grit_by_treatment", "nsc_moa_accuracy", "nsc_moa_chance",
+    "nsc_moa_right", "replicate_map",
+]  # fmt: skip
 
 COPAIRS_DRAWS = 2**24  # ranks of one null that copairs may shuffle at once; above, only some drawn
 
@@ -87,14 +91,30 @@ def nsc_moa_accuracy(
 ) -> float:
     """Share of rows whose mechanism is that of their nearest rows of other compounds, in [0, 1].
 
+    The mean of `nsc_moa_right`, which see, over the rows that are asked. Raises `InputError` where
+    no row could be right.
+    Source: Ljosa et al. 2013; Ando et al. 2017 (NSCB); CDCL, table 2a.
+    """
+    return float(np.nanmean(nsc_moa_right(features, compound, moa, batch, k, unmatched)))
+
+
+def nsc_moa_right(
+    features: ArrayLike,
+    compound: ArrayLike,
+    moa: ArrayLike,
+    batch: ArrayLike | None = None,
+    k: int = 1,
+    unmatched: str = "excluded",
+) -> np.ndarray:
+    """Whether each row has the mechanism of its nearest rows of other compounds: 1, 0 or NaN, `n`.
+
     Cosine neighbours; "not same compound" (NSC), and with `batch` "not same compound or batch"
     (NSCB): neither the row's compound nor its batch. One row is a treatment, or a well. With k > 1
     the k vote, and a tie goes to the mechanism of the nearest row. Rows without a mechanism
-    (missing, or "") are neither asked nor found. A row with no row of its mechanism among those
-    allowed cannot be right: "excluded" does not ask it (as the field does for NSCB), "wrong"
+    (missing, or "") are neither asked (NaN) nor found. A row with no row of its mechanism among
+    those allowed cannot be right: "excluded" does not ask it (as the field does for NSCB), "wrong"
     counts it (as CDCL's code). That code excludes the row's own *treatment* only, so another dose
     may answer: pass treatments as `compound` for its number.
-    Source: Ljosa et al. 2013; Ando et al. 2017 (NSCB); CDCL, table 2a.
     """
     features = checked_features(features, "features", varied=True)
     known = _known(moa)
@@ -131,7 +151,31 @@ def nsc_moa_accuracy(
             f"{' in another batch' * (place is not None)}, so none could be right; give more "
             "compounds, or coarser mechanisms."
         )
-    return float(right.sum() / (possible.sum() if unmatched == "excluded" else len(right)))
+    out = np.full(len(features), np.nan)
+    out[known] = right if unmatched == "wrong" else np.where(possible > 0, right, np.nan)
+    return out
+
+
+def nsc_moa_chance(
+    features: ArrayLike, compound: ArrayLike, moa: ArrayLike, draws: int = 200, seed: int = 0
+) -> float:
+    r"""`nsc_moa_accuracy` to be expected if mechanisms said nothing: mean of permuted labels.
+
+    Mechanisms are shuffled among whole compounds, `draws` times; neighbours stay. With one row a
+    compound and :math:`n_m` of C compounds of mechanism m, the draws scatter about
+
+    .. math:: \sum_m n_m (n_m - 1) \Big/ (C - 1) \sum_{m:\, n_m > 1} n_m
+
+    whatever the features are. Raises `InputError` for a compound with two mechanisms.
+    """
+    moa, compound = np.asarray(moa), np.asarray(compound)
+    known = _known(moa)
+    features, compound, moa = np.asarray(features)[known], compound[known], moa[known]
+
+    def score(labels: np.ndarray) -> float:
+        return nsc_moa_accuracy(features, compound, labels)
+
+    return float(permutation_null(score, moa, draws, seed, unit=compound).mean())
 
 
 def _known(moa: ArrayLike) -> np.ndarray:
