@@ -2,40 +2,46 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 from hcs_utils.learning import train
-from hcs_utils.learning.backbones import encoder
+from hcs_utils.learning import views as crops
+from hcs_utils.learning.backbones import encoder, without_drop_path
 from hcs_utils.learning.methods.barlow_only import BarlowConfig, BYOLBarlow, DINOBarlow
 from hcs_utils.learning.methods.byol import BYOL, BYOLConfig, BYOLCrossBatch
 from hcs_utils.learning.methods.cdcl import CDCL, CDCLConfig, off_diagonal_for
 from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch
 from hcs_utils.learning.methods.supervised import Supervised
-from hcs_utils.learning.views import ViewsConfig
 from hcs_utils.settings import Settings
 
-TWO_VIEWS = ("byol", "byol_cb", "byol_bl", "supervised")  # no local crops
+NO_LOCAL_CROPS = ("supervised", "byol", "byol_cb", "byol_bl")
 
 
-def method(settings: Settings, channels: tuple[str, ...], classes: int, domains: np.ndarray):
-    """The method's module; ``domains`` counts the training images of each batch."""
+def backbone(settings: Settings, channels: tuple[str, ...]) -> nn.Module:
+    """The encoder of a run as it is before training, its random numbers drawn from the seed."""
     torch.manual_seed(settings.seed)
-    backbone = encoder(settings.encoder, channels, settings.weights or None)
-    name, head = settings.method, dino_config(settings)
+    return encoder(settings.encoder, channels, settings.weights or None, settings.drop_path)
+
+
+def method(
+    settings: Settings, channels: tuple[str, ...], classes: int, domains: np.ndarray
+) -> nn.Module:
+    """The method's module; ``domains`` counts the training images of each batch."""
+    network, name = backbone(settings, channels), settings.method
     if name == "supervised":
-        return Supervised(backbone, classes)
-    if name == "cdcl":
-        weight = off_diagonal_for(head.width)
-        config = CDCLConfig(off_diagonal=weight, form=settings.form)
-        return CDCL(backbone, np.maximum(domains, 1), head, config)
-    if name == "dino_bl":
-        return DINOBarlow(backbone, head, barlow_config(settings, head.width))
-    if name == "byol_bl":
-        byol = byol_config(settings)
-        return BYOLBarlow(backbone, byol, barlow_config(settings, byol.width))
-    if name.startswith("byol"):
-        kind = {"byol": BYOL, "byol_cb": BYOLCrossBatch}[name]
-        return kind(backbone, byol_config(settings))
-    return {"dino": DINO, "dino_cb": DINOCrossBatch}[name](backbone, head)
+        return Supervised(network, classes)
+    dino, byol = dino_config(settings), byol_config(settings)
+    made = {
+        "dino": lambda: DINO(network, dino),
+        "dino_cb": lambda: DINOCrossBatch(network, dino),
+        "cdcl": lambda: CDCL(network, np.maximum(domains, 1), dino, cdcl_config(settings)),
+        "dino_bl": lambda: DINOBarlow(network, dino, barlow_config(settings, dino.width)),
+        "byol": lambda: BYOL(network, byol),
+        "byol_cb": lambda: BYOLCrossBatch(network, byol),
+        "byol_bl": lambda: BYOLBarlow(network, byol, barlow_config(settings, byol.width)),
+    }[name]()
+    without_drop_path(made.teacher)
+    return made
 
 
 def dino_config(settings: Settings) -> DINOConfig:
@@ -44,13 +50,25 @@ def dino_config(settings: Settings) -> DINOConfig:
         hidden=settings.head_hidden, bottleneck=settings.head_bottleneck,
         width=settings.head_width, momentum_start=settings.momentum_start,
         teacher_temperature=settings.teacher_temperature,
+        teacher_temperature_end=settings.teacher_temperature_end, view_pairs=settings.view_pairs,
+    )  # fmt: skip
+
+
+def cdcl_config(settings: Settings) -> CDCLConfig:
+    """What CDCL adds to DINO: centres and a Barlow loss, λ = 0.25 as in the paper."""
+    return CDCLConfig(
+        off_diagonal=off_diagonal_for(settings.head_width), form=settings.form,
+        centers=settings.centers, view_pairs=settings.view_pairs,
+        teacher_temperature=settings.teacher_temperature,
+        teacher_temperature_end=settings.teacher_temperature_end,
     )  # fmt: skip
 
 
 def byol_config(settings: Settings) -> BYOLConfig:
     """Hidden layers four times as wide as DINO's; always 256 outputs, whatever DINO's K is.
 
-    So the released 4,096 and 256 stand beside DINO's 1,024 and K = 4,096.
+    So the released 4,096 and 256 stand beside DINO's 1,024 and K = 4,096. The teacher's first
+    momentum is the settings'; the released 0.99 is not that of DINO (0.995), its end is 1.
     """
     return BYOLConfig(hidden=4 * settings.head_hidden, momentum_start=settings.momentum_start)
 
@@ -60,13 +78,17 @@ def barlow_config(settings: Settings, width: int) -> BarlowConfig:
     return BarlowConfig(off_diagonal=off_diagonal_for(width), form=settings.form)
 
 
-def views(settings: Settings, field_px: int) -> ViewsConfig:
+def views(settings: Settings, field_px: int) -> crops.ViewsConfig:
     """The crops and colours the method asks for, for square fields of that side."""
-    locals_per_image = 0 if settings.method in TWO_VIEWS else 3
-    return ViewsConfig.for_fields(
-        field_px, locals_per_image=locals_per_image, colour_offset=settings.colour_offset,
-        colour_probability=settings.colour_probability,
-    )  # fmt: skip
+    chosen = {
+        "locals_per_image": 0 if settings.method in NO_LOCAL_CROPS else 3,
+        "colour_offset": settings.colour_offset,
+        "colour_probability": settings.colour_probability,
+    }
+    if settings.crops == "cut":
+        return crops.ViewsConfig.for_fields(field_px, **chosen)
+    supervised = settings.method == "supervised"
+    return crops.released(settings.crops, field_px, supervised, **chosen)
 
 
 def train_config(settings: Settings, steps: int) -> train.TrainConfig:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import timm
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from timm.layers import DropPath
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from torch import Tensor, nn
 
@@ -14,21 +16,36 @@ from hcs_utils.errors import InputError
 SMALL = {"small": (32, 64, 128, 128), "tiny": (16, 32, 64, 64)}  # channels of each stage
 
 
-def encoder(name: str, channels: tuple[str, ...], weights: str | None = None) -> nn.Module:
+def encoder(
+    name: str, channels: tuple[str, ...], weights: str | None = None, drop_path: float | int = 0.0
+) -> nn.Module:
     """An encoder that maps [n c y x] to features [n d]; ``.channels`` records what it was made for.
 
     ``name`` is ``small`` or ``tiny`` (a RepVGG of four blocks, for fields of 28–96 px on a CPU) or
-    any timm model, such as ``deit_small_patch16_224``. ``weights`` is None (random),
-    ``"imagenet"`` (timm's own; RGB kernels are repeated over the channels, as CDCL does) or a
-    local ``.safetensors`` file. Nothing is ever replaced silently.
+    any timm model, such as ``deit_small_patch16_224``, whose feature is the class token after the
+    last layer norm. A ViT takes crops of any size: position embeddings are resampled bicubically
+    (timm smooths when it shrinks them, CDCL's released code does not), and sides that are no
+    multiple of the patch are padded with zeros.
+
+    ``weights`` is None (random), ``"imagenet"`` (timm's own) or a local ``.safetensors`` file: what
+    training left here, or a timm checkpoint of RGB images with its classifier, which is left out.
+    RGB kernels are tiled over the channels (`tiled`). ``drop_path`` is timm's stochastic depth,
+    rising linearly from 0 to this rate at the last block. Nothing is ever replaced silently.
     """
     count = len(channels)
     if name in SMALL:
         if weights == "imagenet":
             raise InputError(f"there are no ImageNet weights for the encoder {name!r}")
+        if drop_path:
+            raise InputError(
+                f"drop_path is {drop_path}, but the encoder {name!r} has no residual paths to "
+                "drop. Give drop_path=0, or a timm encoder such as deit_small_patch16_224."
+            )
         model = _repvgg(SMALL[name], count)
     elif timm.is_model(name):
-        options = {"dynamic_img_size": True} if name.startswith(("vit_", "deit")) else {}
+        options = {"drop_path_rate": float(drop_path)} if drop_path else {}
+        if name.startswith(("vit_", "deit", "test_vit")):
+            options |= {"dynamic_img_size": True, "dynamic_img_pad": True}
         model = _from_timm(name, count, weights == "imagenet", options)
     else:
         near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
@@ -40,8 +57,25 @@ def encoder(name: str, channels: tuple[str, ...], weights: str | None = None) ->
     return model
 
 
+def without_drop_path(network: nn.Module) -> nn.Module:
+    """The same network, no path of which is dropped in training: a teacher's (CDCL's code)."""
+    for module in network.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = 0.0
+    return network
+
+
+def tiled(kernel: Float[Tensor, "o 3 y x"], count: int) -> Float[Tensor, "o {count} y x"]:
+    """RGB kernels over any number of channels: RGBRGB…, as they are (CDCL's released code).
+
+    timm's `adapt_input_conv` repeats them too, but scales them by 3 / count, and of one channel
+    takes the sum; here one channel gets the red kernel, as there.
+    """
+    return kernel.repeat(1, -(-count // 3), 1, 1)[:, :count].contiguous()
+
+
 def _load(model: nn.Module, name: str, channels: tuple[str, ...], path: Path) -> None:
-    """Weights that training left (``model.safetensors``), of the same encoder and channels."""
+    """Weights that training left (``model.safetensors``), or timm's of RGB images."""
     if not path.exists():
         raise InputError(f"no weights at {path}: give a .safetensors file of encoder {name!r}")
     try:
@@ -56,13 +90,25 @@ def _load(model: nn.Module, name: str, channels: tuple[str, ...], path: Path) ->
     if known and tuple(json.loads(known)) != channels:
         raise InputError(f"{path} was trained on {known}, not on {json.dumps(channels)}.")
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights if known else _of_rgb(weights, model, len(channels)))
     except RuntimeError as error:
         reason = str(error).splitlines()[1:2] or [str(error)]
         raise InputError(
             f"{path} does not fit the encoder {name!r} with {len(channels)} channels: "
             f"{reason[0].strip()[:200]}"
         ) from error
+
+
+def _of_rgb(weights: dict[str, Tensor], model: nn.Module, count: int) -> dict[str, Tensor]:
+    """A timm checkpoint without its classifier, its first kernels tiled over the channels."""
+    about = getattr(model, "pretrained_cfg", None) or {}
+    first, last = (about.get(part) or () for part in ("first_conv", "classifier"))
+    first, last = ((x,) if isinstance(x, str) else x for x in (first, last))
+    kept = {k: v for k, v in weights.items() if k.rpartition(".")[0] not in last}
+    for key in (f"{part}.weight" for part in first):
+        if key in kept and kept[key].ndim == 4 and kept[key].shape[1] == 3 != count:
+            kept[key] = tiled(kept[key], count)
+    return kept
 
 
 def _repvgg(widths: tuple[int, ...], in_channels: int) -> nn.Module:
@@ -89,14 +135,15 @@ class _EverySecond(nn.Conv2d):
 
 
 def _from_timm(name, count, pretrained, options):
+    if not pretrained:
+        return timm.create_model(name, in_chans=count, num_classes=0, **options)
     try:
-        return timm.create_model(
-            name, pretrained=pretrained, in_chans=count, num_classes=0, **options
-        )
+        rgb = timm.create_model(name, pretrained=True, num_classes=0, **options)
     except Exception as error:
-        if not pretrained:
-            raise
         raise InputError(
             f"the ImageNet weights of {name} could not be had ({type(error).__name__}). Connect to "
             "the network once, give a local .safetensors file, or train from weights=None."
         ) from error
+    model = timm.create_model(name, in_chans=count, num_classes=0, **options)
+    model.load_state_dict(_of_rgb(rgb.state_dict(), model, count))
+    return model

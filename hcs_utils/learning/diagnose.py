@@ -19,6 +19,7 @@ from hcs_utils.learning import signs
 from hcs_utils.learning.backbones import encoder
 from hcs_utils.learning.methods.cdcl import CDCL
 from hcs_utils.learning.methods.dino import DINO
+from hcs_utils.learning.methods.pairs import teacher_temperature
 from hcs_utils.learning.methods.supervised import Supervised
 from hcs_utils.learning.minibatches import Minibatches
 from hcs_utils.learning.verdicts import DEAD, RULES, SETTLED, trivial_loss, verdict
@@ -199,13 +200,17 @@ def _evaluating(method: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _said(method: nn.Module, features: Tensor, domain: np.ndarray) -> Tensor | None:
-    """Probabilities [n K] of the teacher, centred and sharpened; None without a teacher."""
+    """Probabilities [n K] of the teacher, centred and sharpened; None without a teacher.
+
+    Sharpened as most of training is: by the temperature that the teacher's rises to.
+    """
     if not isinstance(method, DINO):
         return None
-    out, temperature = method.teacher_head(features), method.config.teacher_temperature
+    out, temperature = method.teacher_head(features), teacher_temperature(method.config, 1.0)
     if isinstance(method, CDCL):
+        domain = np.zeros_like(domain) if method.rule == "one" else domain
         out = method.centers(out, torch.from_numpy(domain).to(out.device))
-        temperature = method.cdcl.teacher_temperature
+        temperature = teacher_temperature(method.cdcl, 1.0)
     else:
         out = out - method.criterion.center.view(1, -1)
     return torch.softmax(out / temperature, -1)

@@ -114,11 +114,12 @@ def trivial_loss(name: str, size: int, **settings) -> float:
     the target still sums to 1). ``dino``: ln K; student outputs that are equal give 1/K each, and
     :math:`-\sum_k q_k \ln(1/K) = \ln K` for any q. ``barlow``: K, as constant columns correlate
     with nothing (R = 0), and 1 in the form "released" before its factor (1−w) / ((1−w) + w/100).
-    ``cdcl``: λ · DINO + (1−λ) · Barlow of those, summed over the 2(V−1) pairs of ``views`` V in
-    the form "paper"; in "released" their means, DINO over ln K. ``barlow_independent``: columns
-    that have nothing in common have :math:`E[R_{kl}^2] = 1/(B-1)` for a ``minibatch`` of B, so
-    K + (K + αK(K−1)) / (B−1). ``clip``: ln N, all N candidates alike. ``byol``: 2 − 2·0 = 2 for
-    independent directions; constant ones reach 0, its least: there a low loss proves nothing.
+    ``cdcl``: λ · DINO + (1−λ) · Barlow of those, summed over the 2(V−1) pairs of ``views`` V, or
+    the V of ``view_pairs`` "cross", in the form "paper"; in "released" their means, DINO over ln K.
+    ``barlow_independent``: columns that have nothing in common have :math:`E[R_{kl}^2] = 1/(B-1)`
+    for a ``minibatch`` of B, so K + (K + αK(K−1)) / (B−1). ``clip``: ln N, all N candidates alike.
+    ``byol``: 2 − 2·0 = 2 for independent directions; constant ones reach 0, its least: there a low
+    loss proves nothing.
     """
     w, form = settings.get("off_diagonal", 0.95), settings.get("form", "paper")
     if name in ("supervised", "dino", "clip"):
@@ -135,7 +136,8 @@ def trivial_loss(name: str, size: int, **settings) -> float:
         share = settings.get("weight_dino", 0.25)
         if form == "released":
             return share + (1 - share) * barlow
-        pairs = 2 * (settings.get("views", 8) - 1)
+        views = settings.get("views", 8)
+        pairs = views if settings.get("view_pairs") == "cross" else 2 * (views - 1)
         return pairs * (share * math.log(size) + (1 - share) * barlow)
     raise InputError(
         f"no trivial loss is known for {name!r}; there are supervised, dino, cdcl, barlow, "

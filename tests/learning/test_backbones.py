@@ -1,15 +1,19 @@
 """Encoders with any number of named channels; nothing is replaced silently."""
 
+import copy
 import json
 import pickle
 
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
+from timm.layers import DropPath
+from timm.models import adapt_input_conv
 
 from hcs_utils.errors import InputError
-from hcs_utils.learning.backbones import encoder
+from hcs_utils.learning.backbones import encoder, tiled, without_drop_path
 
 FIVE = ("DNA", "ER", "RNA", "AGP", "Mito")
 
@@ -100,25 +104,129 @@ def test_there_are_no_imagenet_weights_for_the_projects_own_encoders():
         encoder("small", FIVE, "imagenet")
 
 
-def test_rgb_kernels_are_repeated_over_the_channels(monkeypatch, tmp_path):
-    """A local checkpoint in the place of timm's own: kernel c of five is RGB kernel c mod 3."""
-    torch.manual_seed(0)
-    rgb = timm.create_model("test_resnet", num_classes=1000)
-    weights = {k: v.contiguous() for k, v in rgb.state_dict().items()}
-    save_file(weights, tmp_path / "imagenet.safetensors")
-    create = timm.create_model
+@pytest.mark.parametrize(
+    ("count", "rgb"),
+    [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (5, [0, 1, 2, 0, 1]), (6, [0, 1, 2, 0, 1, 2])],
+)
+def test_rgb_kernels_are_tiled_as_they_are_where_timm_rescales_them(count, rgb):
+    kernel = torch.randn(4, 3, 2, 2, generator=torch.manual_seed(0))
+    ours = tiled(kernel, count)
+    assert torch.equal(ours, torch.stack([kernel[:, c] for c in rgb], 1))
+    timms = adapt_input_conv(count, kernel)
+    if count == 1:
+        torch.testing.assert_close(timms[:, 0], kernel.sum(1))
+    else:
+        torch.testing.assert_close(timms, ours * 3 / count)
 
-    def local(name, **options):
-        overlay = {"file": str(tmp_path / "imagenet.safetensors"), "hf_hub_id": None}
+
+def checkpoint(path, name):
+    """An encoder of RGB images and its weights in a file, as timm's hub has them: with a head."""
+    torch.manual_seed(0)
+    rgb = timm.create_model(name, num_classes=10)
+    for p in rgb.parameters():  # biases and norms too
+        torch.nn.init.normal_(p, 0.1, 0.2)
+    save_file({k: v.contiguous() for k, v in rgb.state_dict().items()}, path)
+    return rgb.eval()
+
+
+@pytest.mark.parametrize("way", ["hub", "file"])
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "deit_tiny_distilled_patch16_224"])
+def test_imagenet_weights_are_all_there_and_give_an_rgb_image_its_features(
+    monkeypatch, tmp_path, name, way
+):
+    """Of five channels three are red, green and blue and two empty: the features stay the same."""
+    path, weights = tmp_path / "rgb.safetensors", "imagenet"
+    rgb, create = checkpoint(path, name), timm.create_model
+
+    def local(name, **options):  # a local file in the place of timm's own
+        overlay = {"file": str(path), "hf_hub_id": None, "num_classes": 10}
         return create(name, pretrained_cfg_overlay=overlay, **options)
 
-    monkeypatch.setattr(timm, "create_model", local)
-    model = encoder("test_resnet", FIVE, "imagenet")
-    name, kernel = next((k, v) for k, v in model.state_dict().items() if v.ndim == 4)
-    for c in range(5):
-        torch.testing.assert_close(kernel[:, c], rgb.state_dict()[name][:, c % 3] * 3 / 5)
-    deep = [k for k, v in weights.items() if v.ndim == 4][1:]
-    assert all(torch.equal(model.state_dict()[k], weights[k]) for k in deep)
+    if way == "hub":
+        monkeypatch.setattr(timm, "create_model", local)
+    else:
+        weights = str(path)
+    model = encoder(name, FIVE, weights).eval()
+    images = torch.randn(2, 5, *rgb.pretrained_cfg["input_size"][1:])
+    images[:, 3:] = 0
+    with torch.no_grad():
+        expected = rgb.forward_head(rgb.forward_features(images[:, :3]), pre_logits=True)
+        torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
+    first = rgb.pretrained_cfg["first_conv"] + ".weight"
+    for key, value in model.state_dict().items():
+        given = rgb.state_dict()[key]
+        assert torch.equal(value, tiled(given, 5) if key == first else given), key
+
+
+def test_three_channels_take_the_kernels_unchanged(tmp_path):
+    rgb = checkpoint(tmp_path / "rgb.safetensors", "test_vit")
+    model = encoder("test_vit", FIVE[:3], str(tmp_path / "rgb.safetensors"))
+    name = "patch_embed.proj.weight"
+    assert torch.equal(model.state_dict()[name], rgb.state_dict()[name])
+
+
+# DEiT-S, the paper's
+
+
+def test_deit_small_is_the_papers():
+    """DEiT-S/16: 384 dimensions, 12 blocks, 6 heads, layer norm of eps 1e-6; five-channel stem."""
+    with torch.device("meta"):
+        model = encoder("deit_small_patch16_224", FIVE)
+    assert (model.num_features, len(model.blocks), model.blocks[0].attn.num_heads) == (384, 12, 6)
+    assert model.norm.eps == 1e-6 and model.blocks[0].attn.qkv.bias.shape == (3 * 384,)
+    assert model.patch_embed.proj.weight.shape == (384, 5, 16, 16)
+    assert model.patch_embed.proj.bias is not None and model.pos_embed.shape == (1, 197, 384)
+    assert model.blocks[0].mlp.fc1.weight.shape == (4 * 384, 384) and model.global_pool == "token"
+
+
+@torch.no_grad()
+def test_position_embeddings_of_smaller_crops_are_resampled():
+    model = encoder("test_vit", FIVE).eval()
+    patch, seen = model.patch_embed.proj, []
+    assert (patch.stride, model.patch_embed.img_size) == ((16, 16), (160, 160))
+    torch.nn.init.normal_(model.pos_embed)
+    torch.nn.init.zeros_(patch.weight)
+    torch.nn.init.zeros_(patch.bias)
+    model.norm_pre.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model(torch.zeros(1, 5, 80, 80))
+    cls, grid = model.pos_embed[:, :1], model.pos_embed[:, 1:].view(1, 10, 10, -1).movedim(3, 1)
+    grid = F.interpolate(grid, (5, 5), mode="bicubic", antialias=True).flatten(2).mT
+    torch.testing.assert_close(seen[0], torch.cat([model.cls_token + cls, grid], 1))
+
+
+@torch.no_grad()
+def test_a_crop_that_is_no_multiple_of_the_patch_is_padded_with_zeros():
+    model, images = encoder("test_vit", FIVE).eval(), torch.randn(2, 5, 40, 40)
+    torch.testing.assert_close(model(images), model(F.pad(images, (0, 8, 0, 8))))
+
+
+# Stochastic depth
+
+
+def dropped(model):
+    return [m.drop_prob for m in model.modules() if isinstance(m, DropPath)]
+
+
+def test_paths_are_dropped_linearly_in_depth_and_never_by_default():
+    model = encoder("test_vit", FIVE, drop_path=0.1)
+    depth = len(model.blocks)
+    expected = [0.1 * k / (depth - 1) for k in range(1, depth) for _ in range(2)]  # block 0: none
+    assert dropped(model) == pytest.approx(expected)
+    assert dropped(encoder("test_vit", FIVE)) == []
+
+
+def test_without_drop_path_a_copy_in_training_says_the_same_each_time():
+    student, images = encoder("test_vit", FIVE, drop_path=0.5), torch.randn(8, 5, 32, 32)
+    teacher = without_drop_path(copy.deepcopy(student))
+    assert torch.equal(teacher(images), teacher(images))
+    assert not torch.equal(student(images), student(images))
+    torch.testing.assert_close(student.eval()(images), teacher(images))
+
+
+@pytest.mark.parametrize("name", ["small", "tiny"])
+def test_the_projects_own_encoders_have_no_paths_to_drop(name):
+    with pytest.raises(InputError, match=rf"drop_path is 0.1, but the encoder '{name}'.*deit"):
+        encoder(name, FIVE, drop_path=0.1)
 
 
 # Weights of a file

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hcs_utils.learning.methods.barlow import barlow_loss
-from hcs_utils.learning.methods.byol import BYOL, BYOLConfig, at_least_float32, spread
-from hcs_utils.learning.methods.dino import DINO, DINOConfig, entropy
+from hcs_utils.learning.methods.barlow import barlow_loss, barlow_pairs
+from hcs_utils.learning.methods.byol import BYOL, BYOLConfig, spread
+from hcs_utils.learning.methods.dino import DINO, DINOConfig
+from hcs_utils.learning.methods.pairs import entropy, pair_mask, pair_mean, teacher_temperature
 from hcs_utils.learning.minibatches import Minibatch
 
 
@@ -32,9 +33,8 @@ def dino_barlow_loss(
     a, b = (teacher - centre) / teacher_temperature, student / student_temperature
     if config.form == "paper":
         a, b = torch.softmax(a, -1), torch.softmax(b, -1)
-    pairs = [(i, j) for i in range(2) for j in range(len(student)) if i != j]
-    total = sum(barlow_loss(a[i], b[j], config.off_diagonal, config.form) for i, j in pairs)
-    return total if config.form == "paper" else total / len(pairs)
+    terms = barlow_pairs(a, b, config.off_diagonal, config.form)
+    return (terms * pair_mask(terms)).sum() if config.form == "paper" else pair_mean(terms)
 
 
 def byol_barlow_loss(
@@ -63,24 +63,20 @@ class DINOBarlow(DINO):
         super().__init__(backbone, config)
         self.barlow = barlow
 
-    def _barlow(self, student: Tensor, teacher: Tensor) -> Tensor:
-        c, centre = self.config, self.criterion.center.flatten().to(teacher.dtype)
-        return dino_barlow_loss(
-            student, teacher, centre, c.student_temperature, c.teacher_temperature, self.barlow
-        )
-
     @property
     def trivial_loss(self) -> float:
         """The loss of a collapsed network: all outputs equal, three local crops of each image."""
-        nothing = torch.zeros(8, 2, self.config.width, device=self.criterion.center.device)
-        return float(self._barlow(nothing, nothing[:2]))
+        nothing = torch.zeros(8, 2, self.config.width)
+        return float(dino_barlow_loss(nothing, nothing[:2], nothing[0, 0], 1.0, 1.0, self.barlow))
 
     def loss(self, minibatch: Minibatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        teacher, student = map(at_least_float32, self.outputs(minibatch))
+        teacher, student = self.outputs(minibatch)
+        centre, c = self.criterion.center.flatten(), self.config
+        hot, cold = c.student_temperature, teacher_temperature(c, progress)
         with torch.autocast(teacher.device.type, enabled=False):
-            loss = self._barlow(student, teacher)
+            loss = dino_barlow_loss(student, teacher, centre, hot, cold, self.barlow)
             self.criterion.update_center(teacher)
-        return loss, {"teacher_entropy": entropy(teacher / self.config.teacher_temperature)}
+        return loss, {"teacher_entropy": entropy(teacher / cold)}
 
 
 class BYOLBarlow(BYOL):
@@ -97,7 +93,7 @@ class BYOLBarlow(BYOL):
         return float(byol_barlow_loss(nothing, nothing, self.barlow))
 
     def loss(self, minibatch: Minibatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        teacher, student = map(at_least_float32, self.outputs(minibatch))
+        teacher, student = self.outputs(minibatch)
         with torch.autocast(teacher.device.type, enabled=False):
             loss = byol_barlow_loss(student, teacher, self.barlow)
         return loss, {"output_spread": spread(teacher)}

@@ -35,7 +35,7 @@ def byol_loss(
     """
     alike = NegativeCosineSimilarity()
     pairs = zip(student, teacher.flip(0), strict=True)
-    return sum(2 + 2 * alike(at_least_float32(s), at_least_float32(t)) for s, t in pairs)
+    return sum(2 + 2 * alike(s, t) for s, t in pairs)
 
 
 class BYOL(nn.Module):
@@ -69,16 +69,20 @@ class BYOL(nn.Module):
         return 4.0
 
     def outputs(self, minibatch: Minibatch) -> tuple[Tensor, Tensor]:
-        """Outputs of the teacher's projector and of the student's predictor, each [2 n K]."""
+        """Outputs [2 n K] of the teacher's projector and the student's predictor, ≥ float32."""
         with torch.no_grad():
             features = self.teacher(minibatch.global_views).chunk(2)
             teacher = torch.stack([self.teacher_head(x) for x in features])
         features = self.student(minibatch.global_views).chunk(2)
-        return teacher, torch.stack([self.predictor(self.student_head(x)) for x in features])
+        student = torch.stack([self.predictor(self.student_head(x)) for x in features])
+        kind = torch.promote_types(student.dtype, torch.float32)
+        return teacher.to(kind), student.to(kind)
 
     def loss(self, minibatch: Minibatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         teacher, student = self.outputs(minibatch)
-        return byol_loss(student, teacher), {"output_spread": spread(teacher)}
+        with torch.autocast(teacher.device.type, enabled=False):
+            loss = byol_loss(student, teacher)
+        return loss, {"output_spread": spread(teacher)}
 
     def before_step(self, progress: float) -> None:
         """Nothing is frozen here."""
@@ -108,9 +112,4 @@ def projector(features: int, config: BYOLConfig) -> ProjectionHead:
 
 def spread(outputs: Tensor) -> Tensor:
     """Mean sd of the dimensions of normalised outputs [v n K], times √K: 1 is best, 0 constant."""
-    return std_of_l2_normalized(outputs.detach().float().flatten(0, 1)) * outputs.shape[-1] ** 0.5
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision made single, for sums over many outputs."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return std_of_l2_normalized(outputs.detach().flatten(0, 1)) * outputs.shape[-1] ** 0.5

@@ -1,5 +1,6 @@
 """Weak supervision: every treatment is a class (CDCL paper, section 3.1)."""
 
+import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -27,6 +28,11 @@ class Supervised(nn.Module):
     @property
     def encoder(self) -> nn.Module:
         return self.backbone
+
+    @property
+    def trivial_loss(self) -> float:
+        """The loss of a network that gives every class the same share: ln C."""
+        return math.log(self.head.out_features)
 
     def loss(self, minibatch: Minibatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of one global crop of each image."""

@@ -162,10 +162,14 @@ def test_spread_is_near_1_for_outputs_of_all_directions_and_0_for_one():
 
 
 def test_half_precision_is_summed_in_single():
-    values = torch.randn(2, 2, 3, 256, generator=torch.Generator().manual_seed(0))
-    half = values.bfloat16()
-    assert byol_loss(*half).dtype == torch.float32
-    assert byol_loss(*half) == byol_loss(*half.float())
+    m, views = method().float(), minibatch(0)
+    views.global_views = views.global_views.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        teacher, student = m.outputs(views)
+        loss = m.loss(views, 0.5)[0]
+    assert m.predictor.layers[0].weight.dtype == student.dtype == loss.dtype == torch.float32
+    assert torch.equal(student, student.bfloat16().float())  # made in half
+    assert loss == byol_loss(student, teacher)
 
 
 def test_cross_batch_asks_the_same_of_pairs():

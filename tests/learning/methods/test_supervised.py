@@ -61,3 +61,11 @@ def test_it_learns_a_brightness_that_tells_treatments_apart():
         optimizer.step()
         method.after_step(step / 150)
     assert method.loss(views, 1.0)[1]["accuracy"] == 1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_trivial_loss_is_that_of_equal_shares(smoothing):
+    method = Supervised(Means(), 3, SupervisedConfig(label_smoothing=smoothing))
+    torch.nn.init.zeros_(method.head.weight)
+    torch.nn.init.zeros_(method.head.bias)
+    assert method.loss(minibatch(), 0.5)[0].item() == pytest.approx(method.trivial_loss)
