@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 import platform
+import re
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,16 +16,17 @@ import torch
 
 from hcs_utils import assemble, files, records
 from hcs_utils.data import manifest as manifests
-from hcs_utils.data import preprocess, splits, subsets
+from hcs_utils.data import subsets
 from hcs_utils.errors import InputError
-from hcs_utils.evaluation import leaks, metrics, postprocess
-from hcs_utils.evaluation.classification import KNN_CARON, KNN_CDCL
+from hcs_utils.evaluation import leaks, metrics, probes
+from hcs_utils.evaluation.classification import KNN_CDCL
+from hcs_utils.judging import Scores, audit, judge, mechanisms, mechanisms_repeat, znorm
+from hcs_utils.judging import question as question
 from hcs_utils.learning import diagnose, ranks, train
-from hcs_utils.learning.backbones import encoder
+from hcs_utils.learning.backbones import encoder as encoder
 from hcs_utils.learning.embed import as_table, embed, features
 from hcs_utils.learning.minibatches import Chosen, Minibatches
-from hcs_utils.learning.views import Normaliser
-from hcs_utils.prepare import Screen, prepare
+from hcs_utils.prepare import Screen, normaliser, prepare, split
 from hcs_utils.settings import TRAINED, Settings
 
 SIGNS = ("effective_rank", "agreement", "batch_shared", "treatment_shared")  # kept in a record
@@ -38,34 +39,9 @@ class Result:
     record: Path
     log: pd.DataFrame
     embedding: pd.DataFrame
-    metrics: dict[str, tuple[float, float, float] | float]
+    metrics: Scores
     table: pd.DataFrame  # the manifest with the column ``split``
     seconds: float
-
-
-def split(table: pd.DataFrame, fold: int, folds: int) -> pd.Series:
-    """Part (train, val, test) of every site by whole batches; ``folds`` 0 leaves one batch out."""
-    batches = table["batch"].unique()
-    if len(batches) < 2:
-        raise InputError(
-            f"The screen has one batch only ({batches[0]}), so no batch can be held out. Give the "
-            "column that tells days, runs or plates apart as `batch`."
-        )
-    parts = (
-        splits.batch_folds(batches, fold, folds) if folds else splits.leave_one_out(batches, fold)
-    )
-    part = splits.split_sites(table, parts, by="batch")
-    splits.assert_disjoint(table, part, by="batch")
-    return part.loc[table["site_id"]].set_axis(table.index)
-
-
-def normaliser(screen: Screen, over: str) -> tuple[Normaliser, np.ndarray]:
-    """Channel statistics by plate, and the row of them that belongs to each site."""
-    stats = preprocess.control_statistics(screen.store, screen.table, by="plate", over=over)
-    mean = stats[[f"mean_{c}" for c in screen.channels]].to_numpy(np.float32)
-    std = stats[[f"std_{c}" for c in screen.channels]].to_numpy(np.float32)
-    plate = pd.Index(stats.index).get_indexer(screen.table["plate"])
-    return Normaliser(torch.tensor(mean), torch.tensor(np.maximum(std, 1.0))), plate
 
 
 def run(settings: Settings, screen: Screen | None = None, progress: bool = True) -> Result:
@@ -74,44 +50,161 @@ def run(settings: Settings, screen: Screen | None = None, progress: bool = True)
     A killed run, started again with the same settings, goes on and ends with the same metrics.
     """
     screen = screen or prepare(settings.screen, settings.size, settings.image_px, progress)
-    for name, by in (("image_norm", "plate"), ("znorm", "batch")):  # said before training
-        if getattr(settings, name) == "controls":
-            manifests.require_controls(screen.table, by, f"{name}='all'")
-    table = screen.table.assign(split=split(screen.table, settings.fold, settings.folds))
+    table = _ready(settings, screen)
     images, began, log = screen.images(), time.perf_counter(), pd.DataFrame()
     sources = leaks.sources(table, screen.store) if settings.method == "leaks" else {}
     if settings.method in ("intensity", "leaks"):
         told = sources or {"intensity statistics": _intensity(screen)}
-        numbers = [values for values in told.values() if values.ndim == 2]
-        embedding = as_table(np.hstack(numbers), table["site_id"])
+        numbers = np.hstack([values for values in told.values() if values.ndim == 2])
+        embedding = as_table(numbers, table["site_id"])
         seconds, device = time.perf_counter() - began, _device()
+        scores = judge(embedding, table, settings)
     else:
-        embedding, log, seconds, device = _learned(settings, screen, table, images, progress)
-    scores = judge(embedding, table, settings) | _last_signs(log)
+        optics = _optics(settings, screen)
+        network, log, seconds, device = _learned(settings, screen, table, images, optics, progress)
+        embedding, scores = _judged(network, settings, screen, table, images, optics)
+        scores |= _last_signs(log)
     if sources:
-        untrained = dataclasses.replace(settings, method="random")
-        weights = _learned(untrained, screen, table, images, progress)[0]
-        sources["random weights"] = features(weights)
+        untrained, optics = assemble.backbone(settings, screen.channels), _optics(settings, screen)
+        sources["random weights"] = features(_embedded(untrained, screen, images, optics))
         scores |= leaks.as_metrics(audit(sources, table, settings))
         seconds = time.perf_counter() - began
     record = records.save_record(
-        experiment="cdcl", screen=screen.name, method=settings.method, preset=settings.preset,
-        parameters=asdict(settings), fold=settings.fold, seed=settings.seed, metrics=scores,
-        device=device, seconds=seconds, manifest_sha256=screen.store.manifest_sha256,
+        **_place(settings, screen), parameters=asdict(settings), metrics=scores, device=device,
+        seconds=seconds, manifest_sha256=screen.store.manifest_sha256,
     )  # fmt: skip
     return Result(record, log, embedding, scores, table, seconds)
 
 
-def _learned(settings, screen, table, images, progress):
-    norm, plate = normaliser(screen, settings.image_norm)
+def scores(settings: Settings, screen: Screen, progress: bool = True) -> Scores:
+    """The metrics of a run, read from its record where that is of this very run, else run now.
+
+    That is: the same parameters, manifest and versions of packages, and the commit that is checked
+    out, with nothing changed since; so baselines need not be run again beside every method.
+    """
+    path = records.record_path(records.results_root(), **_place(settings, screen))
+    record, now = files.read_json(path) or {}, records.git_revision()
+    wanted = {
+        "parameters": asdict(settings), "manifest_sha256": screen.store.manifest_sha256,
+        "versions": records.versions(), "git_revision": now,
+    }  # fmt: skip
+    if not now or now.endswith("+dirty") or any(record.get(k) != v for k, v in wanted.items()):
+        return run(settings, screen, progress).metrics
+    found: Scores = {}
+    for name, metric in record["metrics"].items():
+        value, low, high = (np.nan if v is None else v for v in metric.values())
+        found[name] = value if metric["low"] is None else (value, low, high)
+    return found
+
+
+def judge_again(
+    settings: Settings, weights: Path | str, screen: Screen | None = None, progress: bool = False
+) -> Path:
+    """The record of a run that was trained before, judged by the code as it is now.
+
+    `weights`: the ``model.safetensors`` that training left, with ``log.csv`` beside it; seconds
+    and the last signs are those of the training. Where the record to be replaced was of this
+    training, its device and memory stay, and its revision is kept as `trained_git_revision`.
+    A folder whose name tells of another method, fold or seed raises `InputError`.
+    """
+    if settings.method not in TRAINED:
+        raise InputError(f"{settings.method} is not trained: run it again, which takes seconds.")
+    weights, name = Path(weights), f"{settings.method}-f{settings.fold}-s{settings.seed}"
+    folder = re.fullmatch(r"(\w+-f\d+-s\d+)-[0-9a-f]{10}", weights.parent.name)
+    if folder and folder[1] != name:
+        raise InputError(f"{weights} is of the run {folder[1]}, and the settings are of {name}.")
+    if not (weights.with_name("log.csv").exists() and weights.exists()):
+        raise InputError(f"{weights} and log.csv beside it are what training leaves; one is not.")
+    screen = screen or prepare(settings.screen, settings.size, settings.image_px, progress)
+    table, log = _ready(settings, screen), pd.read_csv(weights.with_name("log.csv"))
+    network = encoder(settings.encoder, screen.channels, str(weights), settings.drop_path)
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    optics = _optics(settings, screen)
+    metrics_now = _judged(network, settings, screen, table, screen.images(), optics)[1]
+    place, manifest = _place(settings, screen), screen.store.manifest_sha256
+    seconds = train.seconds(weights.parent)
+    before = files.read_json(records.record_path(records.results_root(), **place)) or {}
+    if (before.get("seconds"), before.get("manifest_sha256")) != (round(seconds, 2), manifest):
+        before = {}  # none, or of another training
+    return records.save_record(
+        **place, parameters=asdict(settings), metrics=metrics_now | _last_signs(log),
+        device=before.get("device", _device(network)), seconds=seconds, manifest_sha256=manifest,
+        peak_memory_mib=before.get("peak_memory_mib"),
+        trained_git_revision=before.get("trained_git_revision", before.get("git_revision", "")),
+    )  # fmt: skip
+
+
+def _place(settings: Settings, screen: Screen) -> dict:
+    """What names the record of a run; one with a switch of the ledger stands by itself."""
+    return {
+        "experiment": "ledger" if settings.variant else "cdcl", "screen": screen.name,
+        "method": settings.method, "preset": settings.preset, "fold": settings.fold,
+        "seed": settings.seed, "variant": settings.variant,
+    }  # fmt: skip
+
+
+def _ready(settings: Settings, screen: Screen) -> pd.DataFrame:
+    """The manifest with its split; what the screen lacks for the settings is said at once."""
+    for name, by in (("image_norm", "plate"), ("znorm", "batch")):
+        if getattr(settings, name) == "controls":
+            manifests.require_controls(screen.table, by, f"{name}='all'")
+    table = screen.table.assign(split=split(screen.table, settings.fold, settings.folds))
+    if settings.finetune_epochs and not mechanisms_repeat(table[table["split"] == "test"]):
+        raise InputError(
+            "finetune_epochs needs mechanisms to learn and to find again: two MoAs or more, with "
+            "two treated compounds or more each in the test batches. Set it to 0."
+        )
+    return table
+
+
+def _optics(settings: Settings, screen: Screen):
+    """Through what images are seen: normaliser, row of it for each site, crops."""
     views = assemble.views(settings, min(screen.store.shape[-2:]))
+    return *normaliser(screen, settings.image_norm), views
+
+
+def _embedded(network, screen, images, optics) -> pd.DataFrame:
+    ids, (norm, plate, views) = screen.table["site_id"], optics
+    return embed(network, images, ids, plate, norm, views.global_size, screen.channels)
+
+
+def _judged(network, settings, screen, table, images, optics) -> tuple[pd.DataFrame, Scores]:
+    """The embedding of every site and its metrics; fine-tuned as well where that is asked for."""
+    embedding = _embedded(network, screen, images, optics)
+    found = judge(embedding, table, settings)
+    if settings.finetune_epochs:
+        tuned = _finetuned(network, settings, screen, table, images, optics)
+        z = features(_embedded(tuned, screen, images, optics))
+        found["nsc_moa_finetuned"] = mechanisms(z, table, settings)["nsc_moa"]
+    return embedding, found
+
+
+def _finetuned(network, settings, screen, table, images, optics) -> torch.nn.Module:
+    """A copy of the encoder, trained to name the mechanism of treated training fields.
+
+    As in CDCL's table 2a, batches are held out and compounds are not: what the network is asked of
+    (test batches) are other wells of compounds whose mechanisms it was told. So a score above
+    `nsc_moa_chance` says that it knows its compounds again, not that it knows mechanisms.
+    """
+    norm, plate, views = optics
+    known = (table["role"].eq("trt") & table["moa"].ne("")).to_numpy()
+    bank, test = (known & table["split"].eq(part).to_numpy() for part in ("train", "test"))
+    query = test & table["moa"].isin(table["moa"][bank]).to_numpy()
+    config = dataclasses.replace(probes.CDCL_MOA, epochs=settings.finetune_epochs)
+    return probes.finetune(
+        network, images, table["moa"].to_numpy(), bank, query, plate=plate, normaliser=norm,
+        channels=screen.channels, size=views.global_size, config=config, seed=settings.seed,
+    ).encoder  # fmt: skip
+
+
+def _learned(settings, screen, table, images, optics, progress):
+    norm, plate, views = optics
     label = table["treatment"].astype("category").cat.codes.to_numpy(np.int64)
     domain = table["batch"].astype("category").cat.codes.to_numpy(np.int64)
     rows = subsets.training_rows(table, settings.subset)
     log, seconds, device = pd.DataFrame(), 0.0, _device()
     if settings.method == "random":
-        torch.manual_seed(settings.seed)
-        network = encoder(settings.encoder, screen.channels)
+        network = assemble.backbone(settings, screen.channels)
     else:
         counts = np.bincount(domain[rows], minlength=domain.max() + 1)
         method = assemble.method(settings, screen.channels, int(label.max()) + 1, counts)
@@ -131,19 +224,14 @@ def _learned(settings, screen, table, images, progress):
         log = pd.DataFrame(log)
         seconds, network = train.seconds(folder), method.encoder
         device = _device(network) if ranks.count() == 1 else f"{ranks.count()} × {_device(network)}"
-    if ranks.this():
-        return None  # the first process embeds and judges
-    embedding = embed(
-        network, images, table["site_id"], plate, norm, views.global_size, screen.channels
-    )
-    return embedding, log, seconds, device
+    return network, log, seconds, device
 
 
 def assist(settings: Settings, screen: Screen) -> None:
     """What `run` is to the other processes of ``torchrun``: a share of the training, no more."""
     if settings.method in TRAINED:
         table = screen.table.assign(split=split(screen.table, settings.fold, settings.folds))
-        _learned(settings, screen, table, screen.images(), False)
+        _learned(settings, screen, table, screen.images(), _optics(settings, screen), False)
 
 
 def _validation_score(settings, screen, table, images, plate, norm, views):
@@ -179,92 +267,6 @@ def _validation_score(settings, screen, table, images, plate, norm, views):
         )
 
     return score
-
-
-def question(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What every accuracy answers: bank, query (masks of rows), label and well of each row.
-
-    The bank is the training part, queries are the test part, both without controls, whose many
-    wells would set the score.
-    """
-    treated = (table["role"] == "trt").to_numpy()
-    train_, test = (table["split"].eq(part).to_numpy() for part in ("train", "test"))
-    well = (table["plate"] + table["well"]).to_numpy()
-    return train_ & treated, test & treated, table["treatment"].to_numpy(), well
-
-
-def znorm(z: np.ndarray, table: pd.DataFrame, settings: Settings) -> np.ndarray:
-    """Features [n d] after the Z-norm a batch that the settings ask for.
-
-    "minibatch" is CDCL's released code: all samples, for test fields those in the same minibatch.
-    """
-    batch, test = table["batch"].to_numpy(), (table["split"] == "test").to_numpy()
-    if settings.znorm == "controls":
-        return postprocess.zscore_by_controls(z, batch, (table["role"] == "negcon").to_numpy())
-    if settings.znorm == "all":
-        return postprocess.zscore_by_all(z, batch)
-    scaled = postprocess.zscore_by_minibatch(z, batch, None)
-    scaled[test] = postprocess.zscore_by_minibatch(z[test], batch[test])
-    return scaled
-
-
-def judge(embedding: pd.DataFrame, table: pd.DataFrame, settings: Settings) -> dict:
-    """k-NN, a linear reading and k-BET on the batches no training image came from.
-
-    k-NN: `question`, with k = 10 and temperature 0.1; `knn_caron` with 20 and 0.07, after Z-norm,
-    where the bank has as many; `knn_znorm_moved`: of the queries whose treatment never stands in
-    that well of a plate of the bank, where there are any; `linear_znorm`: what
-    `metrics.linear_predict` reads, as the audit does. Intervals resample whole wells.
-    """
-    z = features(embedding.set_index("site_id").loc[table["site_id"]].reset_index())
-    zn = znorm(z, table, settings)
-    bank, query, label, well = question(table)
-    place = (table["well"] + " " + table["treatment"]).to_numpy()
-    moved = ~np.isin(place[query], place[bank])
-    shuffled = np.random.default_rng(settings.seed).permutation(label[bank])
-    asked = {
-        "knn": (z, label[bank], KNN_CDCL),
-        "knn_znorm": (zn, label[bank], KNN_CDCL),
-        "knn_caron": (zn, label[bank], KNN_CARON),
-        "knn_shuffled": (zn, shuffled, KNN_CDCL),
-    }
-    scores: dict = {"chance": 1 / len(np.unique(label[bank]))}
-    for name, (x, names, options) in asked.items():
-        if name == "knn_caron" and bank.sum() < options["k"]:
-            continue
-        found = metrics.knn_predict(x[bank], names, x[query], **options)
-        right = found == label[query]
-        scores[name] = _with_interval(right, well[query], settings.seed)
-        if name == "knn_znorm" and len(np.unique(well[query][moved])) > 1:
-            scores["knn_znorm_moved"] = _with_interval(
-                right[moved], well[query][moved], settings.seed
-            )
-    if 1 < len(np.unique(label[bank])) < bank.sum():
-        right = metrics.linear_predict(zn[bank], label[bank], zn[query]) == label[query]
-        scores["linear_znorm"] = _with_interval(right, well[query], settings.seed)
-    batch = table["batch"].to_numpy()
-    train_, test = (table["split"].eq(part).to_numpy() for part in ("train", "test"))
-    for name, x, part in (("kbet_train", z, train_), ("kbet", z, test), ("kbet_znorm", zn, test)):
-        if len(np.unique(batch[part])) > 1:
-            scores[name] = metrics.kbet(x[part], batch[part], k_fraction=settings.kbet_fraction)
-    return scores
-
-
-def _with_interval(right: np.ndarray, unit: np.ndarray, seed: int) -> tuple[float, float, float]:
-    return float(right.mean()), *metrics.bootstrap_interval(right, unit, seed=seed)
-
-
-def audit(sources: Mapping, table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """`leaks.audit` of the very question that `judge` asks.
-
-    What comes from images is Z-normed as an embedding is; position and plate are left as they are.
-    """
-    bank, query, label, well = question(table)
-    same = {
-        name: values if name in ("well position", "plate") else znorm(values, table, settings)
-        for name, values in sources.items()
-    }
-    return leaks.audit(label, bank, query, same, unit=well, seed=settings.seed)
 
 
 def run_folder(settings: Settings, screen: Screen) -> Path:

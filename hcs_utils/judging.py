@@ -177,7 +177,7 @@ def mechanisms(z: np.ndarray, table: pd.DataFrame, settings: Settings) -> Scores
     test = table["split"].eq("test").to_numpy()
     part, x = table[test].assign(compound=_compound(table[test])), z[test]
     treated, control = (part["role"].eq(role).to_numpy() for role in ("trt", "negcon"))
-    if not _mechanisms_repeat(part[treated]):
+    if not mechanisms_repeat(part):
         return {}
     mean, about = _profiles(x, part, control, treated)
     compound, moa = about["compound"].to_numpy(), about["moa"].to_numpy()
@@ -195,6 +195,12 @@ def mechanisms(z: np.ndarray, table: pd.DataFrame, settings: Settings) -> Scores
             mean, about.index.to_numpy(), about["moa"].to_numpy(), unmatched="wrong"
         )
     return scores
+
+
+def mechanisms_repeat(table: pd.DataFrame) -> bool:
+    """Whether two mechanisms or more have two treated compounds or more each."""
+    known = table[table["role"].eq("trt") & table["moa"].ne("")]
+    return bool((_compound(known).groupby(known["moa"]).nunique() > 1).sum() > 1)
 
 
 def audit(sources: Mapping, table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -221,11 +227,6 @@ def _mean(values: np.ndarray, unit: np.ndarray, seed: int) -> tuple[float, float
 def _compound(table: pd.DataFrame) -> pd.Series:
     """The compound of each row, the treatment where it has none (siRNA)."""
     return table["compound"].where(table["compound"] != "", table["treatment"])
-
-
-def _mechanisms_repeat(treated: pd.DataFrame) -> bool:
-    known = treated[treated["moa"] != ""]
-    return (known.groupby("moa")["compound"].nunique() > 1).sum() > 1
 
 
 def _in_each_plate(table: pd.DataFrame, rows: np.ndarray) -> bool:

@@ -10,11 +10,12 @@ import torch
 
 from hcs_utils import files
 from hcs_utils.data import manifest as manifests
-from hcs_utils.data import preprocess
+from hcs_utils.data import preprocess, splits
 from hcs_utils.data.screens import own, public, simulated
 from hcs_utils.data.store import Store, open_store
 from hcs_utils.errors import InputError
 from hcs_utils.learning.minibatches import Stored
+from hcs_utils.learning.views import Normaliser
 
 _IN_MEMORY_GIB = 4
 
@@ -72,6 +73,31 @@ def prepare(
     store = open_store(path)
     table = table.set_index("site_id").loc[list(store.site_ids)].reset_index()
     return Screen(name, Path(root), table, store)
+
+
+def split(table: pd.DataFrame, fold: int, folds: int) -> pd.Series:
+    """Part (train, val, test) of every site by whole batches; ``folds`` 0 leaves one batch out."""
+    batches = table["batch"].unique()
+    if len(batches) < 2:
+        raise InputError(
+            f"The screen has one batch only ({batches[0]}), so no batch can be held out. Give the "
+            "column that tells days, runs or plates apart as `batch`."
+        )
+    parts = (
+        splits.batch_folds(batches, fold, folds) if folds else splits.leave_one_out(batches, fold)
+    )
+    part = splits.split_sites(table, parts, by="batch")
+    splits.assert_disjoint(table, part, by="batch")
+    return part.loc[table["site_id"]].set_axis(table.index)
+
+
+def normaliser(screen: Screen, over: str) -> tuple[Normaliser, np.ndarray]:
+    """Channel statistics by plate, and the row of them that belongs to each site."""
+    stats = preprocess.control_statistics(screen.store, screen.table, by="plate", over=over)
+    mean = stats[[f"mean_{c}" for c in screen.channels]].to_numpy(np.float32)
+    std = stats[[f"std_{c}" for c in screen.channels]].to_numpy(np.float32)
+    plate = pd.Index(stats.index).get_indexer(screen.table["plate"])
+    return Normaliser(torch.tensor(mean), torch.tensor(np.maximum(std, 1.0))), plate
 
 
 def _public(name: str) -> pd.DataFrame:

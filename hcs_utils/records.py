@@ -80,13 +80,14 @@ def save_record(
     manifest_sha256: str,
     peak_memory_mib: float | None = None,
     variant: str = "",
+    trained_git_revision: str = "",
     root: str | Path | None = None,
 ) -> Path:
     """Write the record of one run and give its path; a record of the same run is replaced.
 
     A metric is a number, (value, low, high), or such a mapping. Without `peak_memory_mib`, the
     peak of this process is taken: GPU memory where torch has used a GPU, else resident memory.
-    A `variant` gives the record a folder of its own and stands among its parameters.
+    A `variant` has a folder of its own. `trained_git_revision`: of the training, if judged again.
     """
     if taken := sorted(set(metrics) & {*KEYS, "variant"}):
         raise InputError(f"{taken[0]!r} is a field of every record and cannot name a metric.")
@@ -99,6 +100,7 @@ def save_record(
         "peak_memory_mib": round(peak_memory() if peak_memory_mib is None else peak_memory_mib, 1),
         "versions": versions(), "git_revision": git_revision(), "manifest_sha256": manifest_sha256,
     }  # fmt: skip
+    record |= {"trained_git_revision": trained_git_revision} if trained_git_revision else {}
     root = results_root() if root is None else Path(root)
     path = record_path(root, preset, experiment, screen, method, int(fold), int(seed), variant)
     with files.replacing(path) as temporary:
@@ -112,9 +114,8 @@ def load_records(
 ) -> pd.DataFrame:
     """All records below a folder, a row each; a metric m fills the columns m, m_low and m_high.
 
-    Column `variant` is that of the parameters, "" in records that name none.
-
-    No records give an empty table. Raises `InputError` naming a file that is no record.
+    Column `variant` is that of the parameters, "" in records that name none. No records give an
+    empty table. Raises `InputError` naming a file that is no record.
     """
     root = results_root() if root is None else Path(root)
     rows = []
