@@ -67,7 +67,7 @@ def with_settings(found: pd.DataFrame) -> pd.DataFrame:
     `lift`, k-NN after Z-norm less k-NN before. `found` is what `records.load_records` gives.
     """
     keys = [*(key for key in records.KEYS if key != "metrics"), "variant"]
-    normal = found[found["variant"] == ""]
+    normal = found[found["variant"] == ""].copy()  # else pandas warns of fragments
     parts = [normal.assign(lift=_column(normal, "knn_znorm") - _column(normal, "knn"))]
     for variant, setting in SETTINGS.items():
         of = found[found["variant"] == variant]
@@ -104,7 +104,7 @@ def beside(
     said = paper[paper["metric"] == metric].drop_duplicates("method").set_index("method")
     table = {
         "paper": [
-            f"{said.at[m, 'mean']:.{digits}f} ± {said.at[m, 'sd']:.{digits}f}"
+            f"{_printed(said.at[m, 'mean'])} ± {_printed(said.at[m, 'sd'])}"
             if m in said.index
             else "–"
             for m in names
@@ -114,6 +114,11 @@ def beside(
         ours = records.summary(found[found["preset"] == preset], metric)
         table[preset] = [_told(ours, method, scale, digits) for method in names]
     return pd.DataFrame(table, index=list(names.values()))
+
+
+def _printed(number: float) -> str:
+    """One decimal, or two where the paper has two."""
+    return f"{number:.1f}" if round(number, 1) == number else f"{number:.2f}"
 
 
 def _told(ours: pd.DataFrame, method: str, scale: float | int, digits: int) -> str:

@@ -169,7 +169,7 @@ def test_beside_has_the_paper_then_each_preset_with_spread_and_runs(found):
     paper = paper_tables.tables()
     names = {"cdcl": "CDCL", "random": "Random weights"}
     shown = paper_tables.beside(paper, found, "knn_znorm", names, ["quick", "standard"])
-    assert shown.loc["CDCL"].tolist() == ["63.1 ± 6.3", "36.0 ± 1.0 (3)", "40.0 (1)"]
+    assert shown.loc["CDCL"].tolist() == ["63.1 ± 6.33", "36.0 ± 1.0 (3)", "40.0 (1)"]
     assert shown.loc["Random weights"].tolist() == ["–", "not run", "not run"]
     grit = paper_tables.beside(paper, found, "grit", {"cdcl": "CDCL"}, ["quick"])
     assert grit.loc["CDCL"].tolist() == ["4.96 ± 1.05", "2.31 ± 0.01 (3)"]

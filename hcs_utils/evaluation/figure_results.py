@@ -100,7 +100,7 @@ def gains(judged: pd.DataFrame, label: str = "difference, points") -> Figure:
         ax.plot(row.paper, i, marker="|", ms=15, mew=2.5, color=INK, ls="")
         reach = np.nan_to_num([[row.difference - row.low], [row.high - row.difference]])
         ax.errorbar(row.difference, i, xerr=reach, marker=marker, color=hue, ms=8, lw=2)
-        text = "" if np.isnan(row.difference) else f"{row.difference:+.1f} "
+        text = "" if np.isnan(row.difference) else f"{row.difference:+.1f} ".replace("-", "−")
         ax.text(1.02, i, text + row.verdict, transform=ax.get_yaxis_transform(), va="center",
                 color=hue, fontsize=11)  # fmt: skip
     held = judged[["difference", "paper"]].to_numpy(float)

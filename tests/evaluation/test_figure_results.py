@@ -73,7 +73,7 @@ def test_gains_show_ours_with_interval_and_the_paper_as_a_tick():
     ticks = [line for line in ax.lines if line.get_marker() == "|"]
     np.testing.assert_array_equal([t.get_xdata()[0] for t in ticks], claimed()["paper"])
     said = texts(figure)
-    assert {"+12.0 reproduced", "+1.0 partly", "-30.0 not", "not run"} <= set(said)
+    assert {"+12.0 reproduced", "+1.0 partly", "−30.0 not", "not run"} <= set(said)
     reach = [c.get_segments()[0][:, 0].tolist() for c in ax.collections[:3]]
     assert reach[0] == [4, 20] and reach[1] == [-500, 502] and reach[2] == [-30, -30]
     low, high = ax.get_xlim()
