@@ -126,12 +126,12 @@ LEDGER = (
         label="Z-norm: minibatch − controls", metrics=(("knn_znorm", "knn_znorm_minibatch"),)),
     Switch(
         "kbet-labels", "3", "k-BET asks how batches mix.",
-        "On the test part it asks how *treatments* mix (on CPG0004, mechanisms), and its Z-norm is "
+        "On the test part it asks how treatments mix (on CPG0004, mechanisms), and its Z-norm is "
         "per treatment. Only the training part is asked about batches.",
         "`defaults/trainer.py: test` (`ids`, `id_bank`); "
         "`defaults/datasets.py: RxRx1_HUVEC.__getitem__`",
-        label="k-BET of: treatments − batches",
-        metrics=(("kbet", "kbet_by_treatment"), ("kbet_znorm", "kbet_znorm_by_treatment"))),
+        label="k-BET of: treatments − batches", metrics=(
+            ("kbet_released", "kbet_by_treatment"), ("kbet_znorm", "kbet_znorm_by_treatment"))),
     Switch(
         "kbet-neighbours", "4", "k-BET's k neighbours of a field, by χ².",
         "By dot product of features of any length, so the field left out as the first neighbour "
@@ -140,7 +140,7 @@ LEDGER = (
         label="k-BET neighbours: code − paper", metrics=(("kbet", "kbet_released"),)),
     Switch(
         "mechanism-1nn", "5", "Mechanism by the nearest other compound.",
-        "The nearest other *treatment*, so another dose of the same compound may answer; DMSO is "
+        "The nearest other treatment, so another dose of the same compound may answer; DMSO is "
         "asked as well; controls are label 0, though labels were renumbered.",
         "`defaults/trainer.py: eval_moa`",
         label="mechanism: other treatment − compound", metrics=(("nsc_moa", "nsc_moa_released"),)),
