@@ -14,7 +14,7 @@
 # # One run: any method, fold and seed
 #
 # Paper: [Metadata-guided Consistency Learning for High Content
-# Images](https://arxiv.org/abs/2212.11595) {cite}`haslum2023cdcl`, table 1 and figure 2.
+# Images](https://arxiv.org/abs/2212.11595) {cite}`haslum2023cdcl`, tables 1, 4 and 5, figure 2.
 #
 # **The claim.** Trained on pairs across batches, features find a treatment in batches that the
 # network has never seen; trained on single fields, they find the batch.
@@ -29,10 +29,10 @@
 # %% [markdown]
 # **You will learn**
 #
-# - to run one method from images to a record, with every setting in sight;
+# - to run one method from images to a record, on this screen or your own, with every setting in sight;
 # - to read a training curve beside the loss of a network that has learned nothing;
 # - to judge features on unseen batches, beside chance, a baseline and a null;
-# - to do the same with a screen of your own.
+# - what happens when a run is killed, and how it spreads over several GPUs;
 #
 # **You need** {doc}`00_tour`; {doc}`20_cdcl_idea` for what is trained.
 #
@@ -65,42 +65,50 @@ if "google.colab" in sys.modules:  # fetch the book and install it; elsewhere do
 
 # %% tags=["parameters"]
 preset = "quick"  # name of the preset; part of the record's path
-screen = "simulated"  # simulated, or the path of a screen.yaml beside your own images
+
+# The screen and its split
+screen = "simulated"  # simulated, a public screen, or the path of your own screen.yaml
 size = "quick"  # of the simulated screen: smoke, quick, standard or full
 image_px = 0  # px, side of the stored squares; 0: as the files are
-method = "cdcl"  # supervised, dino, dino_cb, cdcl; or a baseline: random, intensity, leaks
-variant = ""  # name of a switch of the ledger, part of the record's path; "": none
 fold = 1  # 1-based; which batches are held out
 folds = 6  # turns; 0 leaves one batch out, number `fold`
+
+# What is trained, and on what
+method = "cdcl"  # supervised dino byol dino_cb byol_cb cdcl dino_bl byol_bl random intensity leaks
+variant = ""  # name of a switch of the ledger, part of the record's path; "": none
+subset = "all"  # of the training part: all, controls, treatments, half, half_released
 seed = 0  # of pairs, views, minibatches and weights
-subset = (
-    "all"  # what of the training part is trained on: all, controls, treatments, half, half_released
-)
+
+# Optimisation
 epochs = 10  # passes over the training fields
 minibatch = 64  # fields, or pairs of fields, an optimiser step
 learning_rate = 0.002  # peak, AdamW
-precision = "32-true"  # of the arithmetic: 32-true, bf16-mixed or 16-mixed
-compile = False  # torch.compile the encoders: a minute of waiting, then faster on some machines
 warmup_steps = 0  # optimiser steps of linear warm-up; 0: a twentieth of all
 weight_decay = 0.0001  # at the start; weights only
 weight_decay_end = 0.0001  # at the end, reached along a cosine
+precision = "32-true"  # of the arithmetic: 32-true, bf16-mixed or 16-mixed
+compile = False  # torch.compile the encoders: a minute of waiting, then faster on some machines
+
+# Encoder and heads
 encoder = "small"  # small, tiny, or a timm model such as deit_small_patch16_224
 weights = ""  # first weights: "" (random), imagenet, or a .safetensors file
 drop_path = 0.0  # stochastic depth of the student, for timm's encoders
 head_width = 256  # outputs K of the projection head
 head_hidden = 256  # width of the head's hidden layers
 head_bottleneck = 128  # width before the head's last layer
+
+# Teacher, losses and views
 momentum_start = 0.97  # of the teacher's moving average; it ends at 0.9996 (BYOL: 1)
 teacher_temperature = 0.04  # at the start
 teacher_temperature_end = 0.04  # after the first twentieth of training
 form = "released"  # of CDCL's losses: paper (equations) or released (code)
-centers = (
-    "released"  # of CDCL's centres: a moving mean a batch as paper or released, or one for all
-)
+centers = "released"  # of CDCL: a moving mean a batch as paper or released, or one for all
 view_pairs = "all"  # of the loss of cross-batch methods: all 14, or the cross-batch 8 (cross)
-crops = "cut"  # cut (no resizing), or resized: rxrx1, cpg0004 or cpg0004_large of the released code
+crops = "cut"  # cut (no resizing), or resized as released: rxrx1, cpg0004, cpg0004_large
 colour_offset = 0.0  # sd of the shift of a channel, in units of the 8-bit range
 colour_probability = 0.5  # share of views whose colours are shifted
+
+# Judging
 select = "last"  # weights that are judged: the last, or the best on the validation batches
 image_norm = "controls"  # pixel scale a plate: from controls, or all wells
 znorm = "controls"  # embedding scale a batch: from controls, all samples, or a minibatch
@@ -109,6 +117,7 @@ finetune_epochs = 0  # of the encoder on mechanisms (MoA), after it was judged; 
 
 # %%
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -129,6 +138,17 @@ settings = experiments.Settings(**{name: globals()[name] for name in names})
 # ```bash
 # papermill notebooks/22_cdcl_run.ipynb out.ipynb -f workflow/presets/quick.yaml -p method dino
 # ```
+#
+# On **several GPUs** the same settings run without the notebook, since processes cannot share one;
+# the README has one machine, several GPUs and SLURM:
+#
+# ```bash
+# torchrun --nproc-per-node 4 workflow/train.py -f workflow/presets/full.yaml -p method cdcl
+# ```
+#
+# **`precision`.** `bf16-mixed` computes with 8 bits of mantissa where the network can bear it, and twice
+# as fast on CPUs and GPUs that know it; losses and centres stay in 32 bits. What it costs in
+# accuracy is in {doc}`24_cdcl_ledger`.
 #
 # On **your own screen**, described by a `screen.yaml` ({doc}`01_screens` writes one), without control
 # wells and leaving one batch out:
@@ -161,34 +181,50 @@ assert not set.intersection(*batch_sets[::2]) and not set.intersection(*batch_se
 # `experiments.run` does all of it and saves the record. Beside the method it runs what no result
 # should be read without: channel intensities (the *baseline*: what can be had without looking at
 # cells), the same {term}`encoder` with random weights (the *null*: what its architecture gives for
-# nothing), and a {term}`leak audit`. They take half a minute. A run that was killed goes on where it was.
+# nothing), and a {term}`leak audit`. `experiments.scores` gives their metrics, and reads them from the
+# record where it is of this very run: same settings, screen, packages and commit.
 
 # %%
-results = {}
-for name in dict.fromkeys(("intensity", "random", "leaks", method)):
-    choice = dataclasses.replace(settings, method=name)
-    results[name] = experiments.run(choice, data)
-result = results[method]
+scores = {}
+for name in [other for other in ("intensity", "random", "leaks") if other != method]:
+    scores[name] = experiments.scores(dataclasses.replace(settings, method=name), data)
+result = experiments.run(settings, data)
+scores[method] = result.metrics
 
 # %%
-print(f"{method}: {result.seconds:.0f} s of training")
+print(f"{method}: {result.seconds:.0f} s of training, {settings.precision}, on ", end="")
+print(json.loads(result.record.read_text())["device"])
 z = features(result.embedding)
 print("embedding [field, feature]:", z.shape)
 assert len(z) == len(result.table) and np.isfinite(z).all()
 assert (result.embedding["site_id"].to_numpy() == result.table["site_id"].to_numpy()).all()
 
 # %% [markdown]
+# **Killed?** Run it again. Each 100 steps the run leaves a checkpoint in its folder, which is named by its settings,
+# its images and the code that trains; the same settings find it and go on to the same weights, on a CPU to the bit.
+# Other settings find nothing of it. A loss that is not finite stops the run at that step, keeps the
+# last good checkpoint and says what to try.
+
+# %%
+folder = experiments.run_folder(settings, data)
+print(os.path.relpath(folder))
+if not result.log.empty:
+    print(", ".join(sorted(path.name for path in folder.iterdir())))
+    assert {"model.safetensors", "resume.safetensors", "log.csv"} <= set(os.listdir(folder))
+
+# %% [markdown]
 # ## The training curve
 #
-# The dashed line is the loss of a network that has learned nothing: for DINO it is $\ln K$, for CDCL
-# the same with Barlow's part, for a classifier $\ln$ of the number of classes.
+# The dashed line is the loss of a network that has learned nothing: for DINO it is $\ln K$, for BYOL 4
+# (two predictions at right angles to their targets), for CDCL $\ln K$ scaled, with Barlow's part, for a
+# classifier $\ln$ of the number of classes.
 
 # %% mystnb={"figure": {"name": "fig-run-loss", "caption": "Loss over training steps: each logged value faint, a running mean strong. Dashed: the loss of a network that has learned nothing."}, "image": {"alt": "Training loss against optimiser steps, with a dashed line at the trivial value."}}
 if result.log.empty:
     print(f"{method} is not trained: there is no curve.")
 else:
     classes, batches = result.table["treatment"].nunique(), result.table["batch"].nunique()
-    network = assemble.method(settings, data.channels, classes, np.ones(batches))
+    network = assemble.method(settings, data.channels, classes, np.ones(batches, dtype=int))
     trivial = getattr(network, "trivial_loss", math.log(classes))
     display(figures.loss_curve(result.log, trivial=trivial, trivial_label="nothing learned"))
     assert np.isfinite(result.log["loss"]).all()
@@ -248,55 +284,73 @@ figures.umap_panels(points, batch[shown], table.loc[shown, "treatment"])
 #
 # k-NN, {eq}`eq-knn`: fields of the test batches, named by fields of the training batches, negative
 # controls left out. In brackets the 95 % interval when whole {term}`wells <well>` are drawn anew.
-# The column `knn_shuffled` is the same with the training labels shuffled.
+# `linear`: by linear discriminants. `knn_shuffled`: with the training labels shuffled.
 
 # %%
-keys = ["knn", "knn_znorm", "knn_shuffled", "kbet_train", "kbet", "kbet_znorm"]
+compared = {name: found for name, found in scores.items() if name != "leaks" or name == method}
+accuracy = ["knn", "knn_znorm", "linear", "linear_znorm", "knn_shuffled", "val_knn_znorm"]
+mixing = ["kbet_train", "kbet", "kbet_znorm", "kbet_released", "kbet_by_treatment"]
+biology = ["grit_train", "grit", "grit_znorm", "nsc_moa", "nsc_moa_chance", "nsc_moa_finetuned"]
 rows = {}
-compared = {name: one for name, one in results.items() if name != "leaks" or name == method}
-for name, one in compared.items():
-    cells = {}
-    for key in keys:
-        value, *interval = np.atleast_1d(one.metrics.get(key, np.nan))
+for name, found in compared.items():
+    rows[name] = {}
+    for key in accuracy + mixing + biology:
+        value, *interval = np.atleast_1d(found.get(key, np.nan))
         spread = " ({:.3f} to {:.3f})".format(*interval) if interval else ""
-        cells[key] = f"{value:.3f}{spread}" if np.isfinite(value) else "one batch"
-    rows[name] = cells
+        rows[name][key] = f"{value:.3f}{spread}" if np.isfinite(value) else "–"
+table = pd.DataFrame(rows)
 print(f"chance {result.metrics['chance']:.3f}")
-pd.DataFrame(rows).T
+table.loc[accuracy]
+
+# %% [markdown]
+# On the validation batches, `val_knn_znorm`, one may choose: settings, or with `select = "best"` the
+# weights. The test batches choose nothing.
+#
+# **Mixing of batches**, by {term}`kBET`: the share of fields whose neighbourhood has the batches in their proportions;
+# of the training batches, the test batches, and these after Z-norm. `kbet_released` and
+# `kbet_by_treatment` are what the released code computes: the second counts treatments, as that code does
+# on test data, and so says something else.
 
 # %%
-points = pd.DataFrame(
-    [
-        {"method": name, **{key: np.ravel(one.metrics[key])[0] for key in keys[:3]}}
-        for name, one in compared.items()
-    ]
-)
+table.loc[mixing]
+
+# %% [markdown]
+# **Biology beyond names.** {term}`Grit`: how much more a field resembles its treatment's others than the
+# controls do, in their standard deviations. `nsc_moa`: does a treatment's nearest neighbour, of another
+# compound, share its mechanism? Its chance is what shuffled mechanisms give. A dash: not to be had
+# on this screen, or with these settings.
+
+# %%
+values = {name: {k: np.ravel(v)[0] for k, v in found.items()} for name, found in compared.items()}
+for found in values.values():
+    assert all(0 <= found[k] <= 1 for k in accuracy + mixing if k in found)
+    assert all(np.isfinite(found[k]) for k in biology if k in found)
+table.loc[[key for key in biology if key in table.index]]
+
+# %%
+points = pd.DataFrame([{"method": n} | {k: v[k] for k in accuracy[:2]} for n, v in values.items()])
 
 # %% mystnb={"figure": {"name": "fig-run-knn", "caption": "k-NN accuracy across batches, of one run each, raw and after Z-norm. Null: random weights, baseline: channel intensities, both after Z-norm."}, "image": {"alt": "k-NN accuracy of intensity statistics, random weights and the method, raw and after Z-norm, with lines at the two of them."}}
 figures.compare(
     points,
     {"knn": "raw", "knn_znorm": "after Z-norm"},
     f"k-NN accuracy across batches (chance {result.metrics['chance']:.3f})",
-    null=np.ravel(results["random"].metrics["knn_znorm"])[0],
-    baseline=np.ravel(results["intensity"].metrics["knn_znorm"])[0],
+    null=values["random"]["knn_znorm"],
+    baseline=values["intensity"]["knn_znorm"],
 )
 
 # %%
-for one in compared.values():
-    values = [np.ravel(one.metrics[key])[0] for key in keys if key in one.metrics]
-    assert all(0 <= value <= 1 for value in values)
-null = np.ravel(result.metrics["knn_shuffled"])[0]
-best = np.ravel(result.metrics["knn_znorm"])[0]
+null, best = values[method]["knn_shuffled"], values[method]["knn_znorm"]
 print(f"{method} {best:.3f}; null {null:.3f}; chance {result.metrics['chance']:.3f}")
 for name in ("intensity", "random"):
-    other = np.ravel(results[name].metrics["knn_znorm"])[0]
+    other = values[name]["knn_znorm"]
     print(f"{method} is {'above' if best > other else 'not above'} {name} ({other:.3f})")
 
 # %% [markdown]
 # **Read this as.** Compare with three things: chance and the shuffled null, which should agree; the
 # baseline and the random encoder, which a trained one must beat, or training was for nothing; and
-# the interval, since a difference smaller than that may be luck. {term}`kBET` says how batches mix
-# and nothing of treatments: random features mix perfectly.
+# the interval, since a difference smaller than that may be luck. kBET says how batches mix
+# and nothing of treatments: random features mix well.
 #
 # One run is an anecdote. {doc}`23_cdcl_results` has all methods, over seeds and folds.
 
@@ -310,7 +364,7 @@ for name in ("intensity", "random"):
 # method, too, is shown twice: by its vote and by lines. {doc}`03_judging` tells more.
 
 # %% mystnb={"figure": {"name": "fig-run-audit", "caption": "Leak audit of this run's task: what each source alone reaches, with the interval over wells; the tick is its own null, with the labels of the bank shuffled. Lines with bands: the method after Z-norm, by its vote and by linear discriminants."}, "image": {"alt": "One row for each source, with accuracy, interval and null; two vertical bands show the method's accuracy by k-NN and by lines."}}
-audit = leaks.from_metrics(results["leaks"].metrics)
+audit = leaks.from_metrics(scores["leaks"])
 judges = {"k-NN": "knn_znorm", "lines": "linear_znorm"}
 score = {
     f"{method}, {judge}": tuple(np.ravel(result.metrics[m]))
@@ -335,13 +389,13 @@ assert audit.drop("shuffled labels")["value"].between(0, 1).all()
 # treatment never stood in that well of a plate in the bank. Whoever reads positions must lose there.
 
 # %%
-moved = {name: one.metrics.get("knn_znorm_moved") for name, one in compared.items()}
+moved = {name: found.get("knn_znorm_moved") for name, found in compared.items()}
 for name, triple in moved.items():
     if triple is None:
         print(f"{name:12}no treatment of the test part stands elsewhere than in the bank")
         continue
     value, *interval = np.ravel(triple)
-    whole = np.ravel(results[name].metrics["knn_znorm"])[0]
+    whole = values[name]["knn_znorm"]
     print(f"{name:12}{whole:.3f} on all, {value:.3f} ", end="")
     print("({:.3f} to {:.3f}) on those that moved".format(*interval))
 
@@ -349,9 +403,10 @@ for name, triple in moved.items():
 # ## The record
 
 # %%
-for name, one in results.items():
-    print(f"{name:12}{os.path.relpath(one.record)}")
-assert result.record.exists()
+print(os.path.relpath(result.record))
+record = json.loads(result.record.read_text())
+print(", ".join(f"{name} {record[name]}" for name in ("experiment", "method", "fold", "seed")))
+assert record["parameters"]["method"] == method
 
 # %% [markdown]
 # ## What we learned
@@ -373,8 +428,8 @@ assert result.record.exists()
 # | kBET on batches | on test data the treatment's id stands in the batch's place | `defaults/trainer.py: test` |
 # | the model is chosen on validation | as shipped, the first weights are kept and tested | `self_supervised/BYOL/trainer.py: evaluate, train` |
 #
-# Here: Z-norm from controls (`znorm = "all"` and `"minibatch"` are the others); kBET on batches; the last weights of a
-# run of fixed length, nothing chosen.
+# Here: Z-norm from controls; kBET on batches; the last weights of a run of fixed length, nothing chosen.
+# Each is a parameter, and {doc}`24_cdcl_ledger` has all of them with what they change.
 
 # %% [markdown]
 # ## Exercises
