@@ -125,19 +125,14 @@ def resume(run: Path, method: nn.Module, optimizer, precision) -> State:
         ) from error
 
 
-def finish(run: Path, method: nn.Module, state: State) -> None:
-    """The log as a table, and the encoder's weights: the best where one was chosen, else the last.
-
-    The method's encoder then holds them, too.
-    """
+def finish(run: Path, encoder: nn.Module, state: State) -> None:
+    """The log as a table, and the weights of the encoder, with the step that they are from."""
     import pandas as pd
 
     with replacing(run / "log.csv") as part:
         pd.DataFrame(state.log).to_csv(part, index=False)
-    if state.best:
-        method.encoder.load_state_dict(state.best)
-    weights = {k: v.detach().cpu().contiguous() for k, v in method.encoder.state_dict().items()}
-    channels = json.dumps(list(getattr(method.encoder, "channels", ())))
+    weights = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
+    channels = json.dumps(list(getattr(encoder, "channels", ())))
     step = state.best_step if state.best else state.step
     about = {"channels": channels, "seconds": f"{state.seconds:.1f}", "step": str(step)}
     _write(run / "model.safetensors", weights, about)

@@ -18,7 +18,7 @@ from hcs_utils.learning.minibatches import Minibatches
 
 __all__ = ["TrainConfig", "fit", "learning_rate", "seconds", "weight_decay"]
 
-_PASSED_OVER = 20  # steps in a row without a finite gradient, after which a run is stopped
+_PASSED_OVER = 30  # steps in a row without a finite gradient, after which a run is stopped
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def fit(
 
     Every random number of step ``s`` comes from (seed, s, rank), so a run that was killed goes on
     from its last checkpoint to the same weights as one that was not (on a CPU to the bit). A step
-    whose loss or gradient is infinite is passed over; a loss that is NaN, or 20 such steps in a
+    whose loss or gradient is infinite is passed over; a loss that is NaN, or 30 such steps in a
     row, stop the run with `InputError` and keep the last checkpoint.
 
     Returns the log, one dict a logged step. ``monitor`` is called with (step, method) at each
@@ -64,8 +64,8 @@ def fit(
     in ``model.safetensors``; the log has each ``val_score``, and in ``best_step`` the step of the
     best until then.
 
-    Within `ranks.joined` all processes call it alike. Each takes its share of every minibatch, the
-    gradients are averaged, and only the first writes, and calls ``monitor`` and ``score``.
+    Within `ranks.joined` all processes call it alike. Each takes its share of every minibatch, and
+    the gradients are averaged. All call ``monitor`` and ``score``; only the first writes.
     """
     run, first = Path(run), ranks.this() == 0
     run.mkdir(parents=True, exist_ok=True)
@@ -93,24 +93,27 @@ def fit(
             passed_over = 0 if moved else passed_over + 1
             _stop_if_lost(loss, passed_over, run, state.step)
             last = state.step == config.steps
-            checkpoint = -(-state.step // config.checkpoint_every)
+            checkpoint = state.step // config.checkpoint_every
             saving = last or state.step % config.checkpoint_every == 0
             if state.step % 20 and not saving:
                 continue
             row = {"step": state.step, "loss": loss} | _numbers(fabric, extra)
             row["learning_rate"] = optimizer.param_groups[0]["lr"]
             state.log.append(row)
-            if saving and first:
+            if saving:
                 with eager():
                     row.update(monitor(state.step, method) if monitor else {})
                     if score and (last or checkpoint % score_every == 0):
                         row.update(_scored(state, method, score))
                 state.seconds = time.perf_counter() - began
-                checkpoints.save(run, method, optimizer, precision, state)
+                if first:
+                    checkpoints.save(run, method, optimizer, precision, state)
             bar.set_postfix_str(say(row))
     bar.close()
+    if state.best:
+        method.encoder.load_state_dict(state.best)
     if first:
-        checkpoints.finish(run, method, state)
+        checkpoints.finish(run, method.encoder, state)
     ranks.wait()
     method.eval()
     return state.log

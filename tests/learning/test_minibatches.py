@@ -154,3 +154,32 @@ def test_images_labels_domains_and_plates_belong_together(partner, stored):
 def test_fewer_images_than_a_minibatch_are_refused():
     with pytest.raises(InputError, match="23 training images are fewer than a minibatch of 24"):
         stream(size=24)
+
+
+# Shared by several processes
+
+
+@pytest.mark.parametrize("partner", ["self", "other_batch"])
+@pytest.mark.parametrize("ranks", [2, 3, 6])
+def test_the_shares_of_all_processes_are_the_minibatch_of_one(partner, ranks):
+    whole, one = stream(partner, size=6), stream(partner, size=6)
+    torch.manual_seed(0)
+    together = whole(3, "cpu")
+    assert len(together.label) == 6
+    parts = []
+    for rank in range(ranks):
+        one.share(rank, ranks)
+        for a, b in zip(one.draw(3), whole.draw(3), strict=True):
+            np.testing.assert_array_equal(a, b)  # what is drawn is known to all
+        parts.append(one(3, "cpu"))
+    assert torch.cat([p.label for p in parts]).equal(together.label)
+    assert torch.cat([p.domain for p in parts], 1).equal(together.domain)
+    first, second = (
+        torch.cat([p.global_views.chunk(2)[k][:, 0, 0, 0] for p in parts]) for k in range(2)
+    )
+    assert torch.cat([first, second]).equal(together.global_views[:, 0, 0, 0])
+
+
+def test_a_minibatch_that_cannot_be_shared_equally_is_refused():
+    with pytest.raises(InputError, match=r"of 4 cannot be shared .* by 3 .* such as 6"):
+        stream(size=4).share(0, 3)

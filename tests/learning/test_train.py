@@ -13,6 +13,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.precision import MixedPrecision
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -20,11 +23,12 @@ from hcs_utils.errors import InputError
 from hcs_utils.learning import train
 from hcs_utils.learning.backbones import encoder
 from hcs_utils.learning.embed import embed, features
+from hcs_utils.learning.methods.byol import BYOLConfig, BYOLCrossBatch
 from hcs_utils.learning.methods.cdcl import CDCL, CDCLConfig
 from hcs_utils.learning.methods.dino import DINOConfig
 from hcs_utils.learning.methods.supervised import Supervised
 from hcs_utils.learning.minibatches import Minibatches
-from hcs_utils.learning.train import TrainConfig, fit, learning_rate
+from hcs_utils.learning.train import TrainConfig, fit, learning_rate, weight_decay
 from hcs_utils.learning.views import Normaliser, ViewsConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,7 +36,7 @@ CHANNELS = ("DNA", "ER")
 HEAD = DINOConfig(hidden=16, bottleneck=8, width=16)
 
 
-def stream(partner="other_batch", seed=0, rows=range(24)):
+def stream(partner="other_batch", seed=0, rows=range(24), local_px=8):
     """Noise [24 2 16 16], brighter by treatment, in four batches; ``rows`` of them train."""
     rows = np.asarray(rows)
     g = torch.Generator().manual_seed(7)
@@ -42,7 +46,7 @@ def stream(partner="other_batch", seed=0, rows=range(24)):
     label, domain = np.arange(24) % 3, np.arange(24) % 4
     return Minibatches(
         images, rows, label[rows], domain[rows], np.zeros(len(rows), int), norm,
-        ViewsConfig(12, 8, 1), size=8, partner=partner, seed=seed,
+        ViewsConfig(12, local_px, 1), size=8, partner=partner, seed=seed,
     )  # fmt: skip
 
 
@@ -55,6 +59,11 @@ def cdcl(**changes):
 def supervised():
     torch.manual_seed(0)
     return Supervised(encoder("tiny", CHANNELS), 3)
+
+
+def byol():
+    torch.manual_seed(0)
+    return BYOLCrossBatch(encoder("tiny", CHANNELS), BYOLConfig(hidden=16, width=8))
 
 
 def config(**changes):
@@ -164,6 +173,202 @@ def test_biases_and_norms_do_not_decay(tmp_path):
         torch.testing.assert_close(value, before[name] * factor, rtol=1e-5, atol=1e-7)
 
 
+def test_weight_decay_goes_from_start_to_end_along_a_cosine_and_touches_weights_only(tmp_path):
+    c = config(steps=6, weight_decay=0.1, weight_decay_end=0.3, warmup_share=0.0, final_share=1.0)
+    decays = [weight_decay(c, step) for step in range(6)]
+    assert decays == pytest.approx([0.2 - 0.1 * math.cos(math.pi * k / 5) for k in range(6)])
+    assert weight_decay(config(weight_decay=0.1), 17) == 0.1  # no end: constant
+    method = supervised()
+    method.loss = lambda minibatch, progress: (
+        0 * sum(p.sum() for p in method.parameters()), {}
+    )  # fmt: skip
+    before = {k: v.clone() for k, v in method.named_parameters()}
+    fit(method, stream("self"), c, tmp_path, progress=False)
+    for name, value in method.named_parameters():
+        factor = math.prod(1 - 0.01 * decay for decay in decays) if value.ndim > 1 else 1
+        torch.testing.assert_close(value, before[name] * factor, rtol=1e-5, atol=1e-7)
+
+
+# Precision and compilation
+
+
+def test_bf16_is_resumed_to_the_same_bits_and_says_nothing(tmp_path, capfd, caplog):
+    """Local views of 10 px: of a field of 1 px oneDNN's bf16 gradient is not defined."""
+    caplog.set_level("INFO")
+
+    def run(name, method, steps_until=99):
+        loss, calls = method.loss, []
+
+        def until(minibatch, progress):
+            calls.append(progress)
+            return 1 / (len(calls) <= steps_until) and loss(minibatch, progress)
+
+        method.loss = until
+        half = config(steps=12, checkpoint_every=4, precision="bf16-mixed")
+        return fit(method, stream(local_px=10), half, tmp_path / name, progress=False)
+
+    whole = run("whole", cdcl())
+    with pytest.raises(ZeroDivisionError):
+        run("run", cdcl(), 6)
+    assert run("run", cdcl()) == whole
+    for name in ("model.safetensors", "resume.safetensors"):
+        assert same_tensors(tmp_path / "whole" / name, tmp_path / "run" / name), name
+    full = fit(
+        cdcl(), stream(local_px=10), config(steps=12, checkpoint_every=4), tmp_path / "32",
+        progress=False,
+    )  # fmt: skip
+    assert full[-1]["loss"] != whole[-1]["loss"]
+    assert full[0]["loss"] == pytest.approx(whole[0]["loss"], rel=0.2)
+    assert "Precision" not in capfd.readouterr().err + caplog.text
+
+
+def test_fp16_needs_a_gpu(tmp_path):
+    with pytest.raises(InputError, match=r"16-mixed.* needs a GPU.*bf16-mixed"):
+        trained(supervised(), tmp_path, precision="16-mixed")
+
+
+def test_gradients_of_fp16_are_scaled_back_before_they_are_clipped_and_used(tmp_path, monkeypatch):
+    """Plain descent from the same weights: a scale that stayed would multiply every step."""
+    plugins = [LightningEnvironment(), MixedPrecision("16-mixed", "cpu")]
+    half = Fabric(accelerator="cpu", devices=1, plugins=plugins)
+
+    def moved(name):
+        method = supervised()
+        before = {k: v.clone() for k, v in method.named_parameters()}
+        s = stream("self", local_px=10)
+        log = fit(method, s, config(steps=4, clip_norm=1e9), tmp_path / name, progress=False)
+        return log, {k: v.detach() - before[k] for k, v in method.named_parameters()}
+
+    monkeypatch.setattr(
+        torch.optim, "AdamW", lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=0.5)
+    )
+    log, expected = moved("32")
+    monkeypatch.setattr(train.devices, "fabric", lambda *words: half)
+    log16, found = moved("16")
+    assert log16[-1]["loss"] == pytest.approx(log[-1]["loss"], rel=0.05)
+    for name, step in expected.items():
+        assert (found[name] - step).norm() < 0.2 * step.norm() + 1e-6, name
+    with safe_open(tmp_path / "16" / "resume.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["precision"])["_growth_tracker"] == 4
+
+
+def test_compiled_encoders_give_the_same_run_under_the_same_names(tmp_path, monkeypatch):
+    real, graphs = torch.compile, []
+
+    def compile(function, **options):
+        def seen(graph, examples):
+            graphs.append(graph)
+            return graph.forward
+
+        return real(function, backend=seen, **options)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    whole = trained(cdcl(), tmp_path / "whole", steps=2, checkpoint_every=1)
+    method = cdcl()
+
+    def monitor(step, method):  # odd minibatches run as written, not compiled anew
+        before = len(graphs)
+        method.encoder(torch.zeros(5 + step, 2, 20, 20))
+        assert len(graphs) == before
+        return {}
+
+    log = trained(method, tmp_path / "c", monitor, steps=2, checkpoint_every=1, compile=True)
+    assert len(graphs) == 3  # the student's two sizes of views, and the teacher's one
+    assert [row["loss"] for row in log] == pytest.approx([row["loss"] for row in whole], rel=1e-5)
+    weights, known = (load_file(tmp_path / n / "model.safetensors") for n in ("c", "whole"))
+    assert weights.keys() == known.keys()
+    for name, value in known.items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5)
+    assert "forward" not in vars(method.student)
+
+
+def test_a_compiler_that_fails_is_one_message(tmp_path, monkeypatch):
+    def broken(graph, examples):
+        raise RuntimeError("no C++ compiler")
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, backend=broken, **options))
+    with pytest.raises(InputError, match=r"torch.compile failed.*set compile to false"):
+        trained(supervised(), tmp_path, partner="self", compile=True)
+
+
+# The best of the checkpoints
+
+
+def scored(run, method, scores, stop=None, **options):
+    """Trained with these scores, one a checkpoint, by the step."""
+
+    def score(method):
+        step = int(method.steps_seen)
+        if step == stop:
+            raise KeyboardInterrupt
+        return scores[step]
+
+    loss = method.loss
+    method.register_buffer("steps_seen", torch.tensor(0))
+
+    def counted(minibatch, progress):
+        method.steps_seen += 1
+        return loss(minibatch, progress)
+
+    method.loss = counted
+    c = config(steps=12, checkpoint_every=3)
+    return fit(method, stream(), c, run, progress=False, score=score, **options)
+
+
+def test_the_checkpoint_of_the_best_score_is_kept(tmp_path):
+    method = cdcl()
+    log = scored(tmp_path / "best", method, {3: 0.1, 6: 0.4, 9: 0.4, 12: 0.2})
+    assert [row["val_score"] for row in log] == [0.1, 0.4, 0.4, 0.2]
+    assert [row["best_step"] for row in log] == [3, 6, 6, 6]  # of equals the first
+    weights = load_file(tmp_path / "best" / "model.safetensors")
+    assert all(torch.equal(v, weights[k]) for k, v in method.encoder.state_dict().items())
+    with safe_open(tmp_path / "best" / "model.safetensors", "pt") as file:
+        assert file.metadata()["step"] == "6"
+    six = {}
+
+    def keep(step, method):  # what the encoder is after six steps, without any score
+        if step == 6:
+            six.update({k: v.clone() for k, v in method.encoder.state_dict().items()})
+        return {}
+
+    last = trained(cdcl(), tmp_path / "last", keep, steps=12, checkpoint_every=3)
+    assert [row["loss"] for row in last] == [row["loss"] for row in log]
+    assert all(torch.equal(six[k], weights[k]) for k in weights)
+    ended = load_file(tmp_path / "last" / "model.safetensors")
+    assert not all(torch.equal(six[k], ended[k]) for k in ended)
+
+
+def test_a_score_is_asked_at_every_second_checkpoint_and_at_the_end(tmp_path):
+    log = scored(tmp_path, cdcl(), {6: 0.1, 12: 0.0}, score_every=2)
+    assert [row["step"] for row in log if "val_score" in row] == [6, 12]
+
+
+@pytest.mark.parametrize("stop", [6, 9, 12])
+def test_the_best_is_remembered_over_a_restart(tmp_path, stop):
+    scores = {3: 0.1, 6: 0.4, 9: 0.3, 12: 0.2}
+    whole = scored(tmp_path / "whole", cdcl(), scores)
+    with pytest.raises(KeyboardInterrupt):
+        scored(tmp_path / "run", cdcl(), scores, stop)
+    again = cdcl()
+    assert scored(tmp_path / "run", again, scores) == whole
+    for name in ("model.safetensors", "resume.safetensors"):
+        assert same_tensors(tmp_path / "whole" / name, tmp_path / "run" / name), name
+    done = cdcl()  # finished: the best again, without training
+    scored(tmp_path / "run", done, {})
+    assert all(
+        torch.equal(v, done.encoder.state_dict()[k]) for k, v in again.encoder.state_dict().items()
+    )
+
+
+def test_a_run_that_chose_the_best_is_not_one_that_took_the_last(tmp_path):
+    scored(tmp_path, cdcl(), {3: 0, 6: 0, 9: 0, 12: 0})
+    with pytest.raises(InputError, match=r"select.* differ"):
+        method = cdcl()
+        method.register_buffer("steps_seen", torch.tensor(0))
+        trained(method, tmp_path, steps=12, checkpoint_every=3)
+
+
 # Killed and resumed
 
 SCRIPT = """
@@ -172,13 +377,18 @@ sys.path.insert(0, {root!r})
 import torch
 torch.set_num_threads(1)
 from tests.learning import test_train as t
-t.trained(t.cdcl(), {run!r}, lambda step, method: time.sleep(0.4) or {{"watched": step}})
+t.trained(t.{make}(), {run!r}, lambda step, method: time.sleep(0.4) or {{"watched": step}})
 """
 
 
-def test_kill_9_in_mid_training_then_the_same_command_gives_the_same_bits(tmp_path, pytestconfig):
+@pytest.mark.parametrize("make", [cdcl, byol])
+def test_kill_9_in_mid_training_then_the_same_command_gives_the_same_bits(
+    make, tmp_path, pytestconfig
+):
+    """Weights, moving averages, centres and the statistics of batch norm."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    script = SCRIPT.format(root=str(pytestconfig.rootpath), run=str(killed))
+    names = dict(root=str(pytestconfig.rootpath), run=str(killed), make=make.__name__)
+    script = SCRIPT.format(**names)
     process = subprocess.Popen([sys.executable, "-c", script])
     try:
         until = time.monotonic() + 120
@@ -195,7 +405,7 @@ def test_kill_9_in_mid_training_then_the_same_command_gives_the_same_bits(tmp_pa
     def monitor(step, method):
         return {"watched": step}
 
-    logs = [trained(cdcl(), run, monitor) for run in (whole, killed)]
+    logs = [trained(make(), run, monitor) for run in (whole, killed)]
     assert logs[0] == logs[1]  # the log is complete, from the first step
     assert (whole / "log.csv").read_bytes() == (killed / "log.csv").read_bytes()
     for name in ("model.safetensors", "resume.safetensors"):
@@ -203,7 +413,7 @@ def test_kill_9_in_mid_training_then_the_same_command_gives_the_same_bits(tmp_pa
     assert sorted(os.listdir(whole)) == sorted(os.listdir(killed))
 
 
-@pytest.mark.parametrize("make", [cdcl, supervised])
+@pytest.mark.parametrize("make", [cdcl, byol, supervised])
 @pytest.mark.parametrize("stop", [3, 10, 29])
 def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, make, stop):
     class Stop(Exception):
@@ -269,6 +479,41 @@ def test_one_step_without_a_finite_gradient_is_passed_over(tmp_path):
     log = trained(method, tmp_path)
     assert math.isfinite(log[-1]["loss"])
     assert all(torch.isfinite(p).all() for p in method.parameters())
+
+
+def test_gradients_that_are_never_finite_stop_a_run_that_would_learn_nothing(tmp_path):
+    method, calls = supervised(), []
+    loss = method.loss
+
+    def spoilt(minibatch, progress):
+        calls.append(progress)
+        value, extra = loss(minibatch, progress)
+        value.register_hook(lambda gradient: gradient * math.inf)  # the loss itself is finite
+        return value, extra
+
+    method.loss = spoilt
+    with pytest.raises(InputError, match=r"No gradient was finite in 30 steps.*smaller learning_r"):
+        trained(method, tmp_path, steps=60)
+    assert len(calls) == 30
+
+
+def test_statistics_that_are_not_finite_are_never_a_checkpoint(tmp_path):
+    """A loss in training mode does not see them, an embedding does."""
+    method = supervised()
+    before = method.before_step
+
+    def spoil(progress):
+        before(progress)
+        if progress >= 14 / 30:
+            method.backbone.stages[0][0].conv_kxk.bn.running_var[0] = math.nan
+
+    method.before_step = spoil
+    with pytest.raises(InputError, match=r"running_var holds numbers.* not finite at step 20 "):
+        trained(method, tmp_path)
+    saved = load_file(tmp_path / "resume.safetensors")
+    assert all(v.isfinite().all() for v in saved.values())
+    with safe_open(tmp_path / "resume.safetensors", "pt") as file:
+        assert file.metadata()["step"] == "10"
 
 
 @pytest.mark.parametrize(
