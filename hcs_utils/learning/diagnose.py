@@ -17,6 +17,7 @@ from tqdm import tqdm
 from hcs_utils.errors import InputError
 from hcs_utils.learning import signs
 from hcs_utils.learning.backbones import encoder
+from hcs_utils.learning.methods.barlow_only import BYOLBarlow, DINOBarlow
 from hcs_utils.learning.methods.cdcl import CDCL
 from hcs_utils.learning.methods.dino import DINO
 from hcs_utils.learning.methods.pairs import teacher_temperature
@@ -223,6 +224,9 @@ def _trivial(method: nn.Module, views: int) -> Signs:
     if isinstance(method, CDCL):
         settings = vars(method.cdcl) | {"views": views}
         return {"trivial_loss": trivial_loss("cdcl", method.config.width, **settings)}
+    if isinstance(method, DINOBarlow | BYOLBarlow):
+        one = trivial_loss("barlow", method.config.width, **vars(method.barlow))
+        return {"trivial_loss": one * _pairs(type(method).__name__, method.barlow.form, views)}
     known = getattr(method, "trivial_loss", None)
     return {} if known is None else {"trivial_loss": float(known)}
 
@@ -240,10 +244,16 @@ def _trivial_of_record(about: dict) -> Signs:
     if about["method"] in ("BYOL", "BYOLCrossBatch"):
         return {"trivial_loss": 2 * trivial_loss("byol", own["config"]["width"])}
     if about["method"] in ("DINOBarlow", "BYOLBarlow"):
-        one = trivial_loss("barlow", own["config"]["width"], **own["barlow"])
-        pairs = 2 * (views - 1) if own["barlow"]["form"] == "paper" else 1
-        return {"trivial_loss": pairs * one}
+        pairs = _pairs(about["method"], own["barlow"]["form"], views)
+        return {
+            "trivial_loss": pairs * trivial_loss("barlow", own["config"]["width"], **own["barlow"])
+        }
     return {}
+
+
+def _pairs(method: str, form: str, views: int) -> int:
+    """Over how many pairs of views the form "paper" sums; "released" takes the mean."""
+    return 1 if form == "released" else 2 if method == "BYOLBarlow" else 2 * (views - 1)
 
 
 def _centres(state: Mapping[str, Tensor]) -> Signs:

@@ -10,10 +10,14 @@ from safetensors.torch import load_file
 
 from hcs_utils.errors import InputError
 from hcs_utils.learning import diagnose, signs, views
+from hcs_utils.learning.methods.barlow import barlow_loss
+from hcs_utils.learning.methods.barlow_only import BarlowConfig, BYOLBarlow, DINOBarlow
+from hcs_utils.learning.methods.byol import BYOLConfig
 from hcs_utils.learning.methods.dino import DINO, DINOConfig
 from hcs_utils.learning.train import fit
 from tests.learning.test_train import (
     CHANNELS,
+    byol,
     cdcl,
     config,
     encoder,
@@ -33,6 +37,18 @@ def dino(**changes):
 
 def doctor(partner="other_batch", **options):
     return diagnose.Doctor(stream(partner), k=3, say=False, **options)
+
+
+def dino_bl(form="released"):
+    torch.manual_seed(0)
+    head = DINOConfig(hidden=16, bottleneck=8, width=16)
+    return DINOBarlow(encoder("tiny", CHANNELS), head, BarlowConfig(0.6, form))
+
+
+def byol_bl(form="released"):
+    torch.manual_seed(0)
+    sizes = BYOLConfig(hidden=16, width=8)
+    return BYOLBarlow(encoder("tiny", CHANNELS), sizes, BarlowConfig(0.6, form))
 
 
 METHODS = {"supervised": supervised, "dino": dino, "cdcl": cdcl}
@@ -269,3 +285,37 @@ def test_a_folder_that_is_no_finished_run_is_named(tmp_path, damage):
     with pytest.raises(InputError, match="is not the folder of a finished run") as caught:
         diagnose.read(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["released", "paper"])
+@pytest.mark.parametrize("make", [dino_bl, byol_bl, byol], ids=lambda make: make.__name__)
+def test_trivial_losses_are_those_of_constant_outputs_whatever_the_views(tmp_path, make, form):
+    """The stream has one local crop of each image, four views; BYOL looks at two."""
+    method = make() if make is byol else make(form)
+    trained(method, tmp_path, steps=10)
+    found = diagnose.read(tmp_path)["trivial_loss"]
+    assert doctor()(0, method)["trivial_loss"] == pytest.approx(found)
+    if make is byol:
+        assert found == 4
+        return
+    pairs = {"dino_bl": 6, "byol_bl": 2}[make.__name__] if form == "paper" else 1
+    nothing = torch.ones(8, method.config.width)
+    assert found == pytest.approx(pairs * float(barlow_loss(nothing, nothing, 0.6, form)))
+
+
+def test_with_one_centre_for_all_every_field_is_centred_by_it():
+    method = cdcl(centers="one")
+    method.centers.centers.copy_(torch.randn(1, 16, generator=torch.manual_seed(1)))
+    first, second, said = doctor().look(method)
+    with torch.no_grad():
+        out = method.teacher_head(torch.from_numpy(np.concatenate([first, second])))
+    expected = torch.softmax((out - method.centers.centers) / 0.04, -1)
+    np.testing.assert_allclose(said, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_teacher_is_heard_at_the_temperature_it_rises_to():
+    method = dino(teacher_temperature_end=0.5)
+    first, second, said = doctor().look(method)
+    with torch.no_grad():
+        out = method.teacher_head(torch.from_numpy(np.concatenate([first, second])))
+    np.testing.assert_allclose(said, torch.softmax(out / 0.5, -1), rtol=1e-4, atol=1e-7)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hcs_utils.learning.methods.barlow import barlow_loss, barlow_pairs
-from hcs_utils.learning.methods.byol import BYOL, BYOLConfig, spread
+from hcs_utils.learning.methods.byol import BYOL, BYOLConfig, directions
 from hcs_utils.learning.methods.dino import DINO, DINOConfig
 from hcs_utils.learning.methods.pairs import entropy, pair_mask, pair_mean, teacher_temperature
 from hcs_utils.learning.minibatches import Minibatch
@@ -96,4 +96,4 @@ class BYOLBarlow(BYOL):
         teacher, student = self.outputs(minibatch)
         with torch.autocast(teacher.device.type, enabled=False):
             loss = byol_barlow_loss(student, teacher, self.barlow)
-        return loss, {"output_spread": spread(teacher)}
+            return loss, {"directions": directions(teacher)}

@@ -9,7 +9,6 @@ from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules import BYOLPredictionHead
 from lightly.models.modules.heads import ProjectionHead
 from lightly.models.utils import deactivate_requires_grad, update_momentum
-from lightly.utils.debug import std_of_l2_normalized
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 
@@ -42,9 +41,9 @@ class BYOL(nn.Module):
     """Student (encoder, projector, predictor) and teacher (encoder, projector) of two views.
 
     The student's answer to one view is pulled to the teacher's of the other. Nothing pushes
-    apart: a constant answer has loss 0, and only the teacher's slowness and the predictor keep
-    the network from it. Features are the student's. The projector ends in a batch norm, as in
-    CDCL's released code; the heads see one view at a time, as there, the encoder both at once.
+    apart: a constant answer has loss 0, from which predictor, slow teacher and batch norm keep
+    it. Features are the student's. The projector ends in a batch norm, as in CDCL's released
+    code; the heads see one view at a time, as there, the encoder both at once.
     """
 
     partner = "self"
@@ -81,8 +80,7 @@ class BYOL(nn.Module):
     def loss(self, minibatch: Minibatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         teacher, student = self.outputs(minibatch)
         with torch.autocast(teacher.device.type, enabled=False):
-            loss = byol_loss(student, teacher)
-        return loss, {"output_spread": spread(teacher)}
+            return byol_loss(student, teacher), {"directions": directions(teacher)}
 
     def before_step(self, progress: float) -> None:
         """Nothing is frozen here."""
@@ -110,6 +108,13 @@ def projector(features: int, config: BYOLConfig) -> ProjectionHead:
     ])  # fmt: skip
 
 
-def spread(outputs: Tensor) -> Tensor:
-    """Mean sd of the dimensions of normalised outputs [v n K], times √K: 1 is best, 0 constant."""
-    return std_of_l2_normalized(outputs.detach().flatten(0, 1)) * outputs.shape[-1] ** 0.5
+def directions(outputs: Float[Tensor, "v n k"]) -> Float[Tensor, ""]:
+    r""":math:`(\sum\lambda)^2 / \sum\lambda^2` of the eigenvalues λ of the covariance.
+
+    How many directions the outputs fill: from 1, on a line, to the least of K and v n − 1. The
+    batch norm at the projector's end hides a collapse from their sd; it does not hide this.
+    """
+    x = outputs.detach().flatten(0, 1)
+    x = x - x.mean(0)
+    gram = x @ x.mT
+    return gram.trace().square() / gram.square().sum()

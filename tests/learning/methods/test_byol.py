@@ -10,7 +10,7 @@ from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
 from lightly.models.utils import update_momentum
 from torch import nn
 
-from hcs_utils.learning.methods.byol import BYOL, BYOLConfig, BYOLCrossBatch, byol_loss, spread
+from hcs_utils.learning.methods.byol import BYOL, BYOLConfig, BYOLCrossBatch, byol_loss, directions
 from hcs_utils.learning.minibatches import Minibatch
 
 CONFIG = BYOLConfig(hidden=12, width=7, momentum_start=0.9)
@@ -155,10 +155,16 @@ def test_heads_see_one_view_at_a_time():
     torch.testing.assert_close(m.outputs(views)[1][0], first)
 
 
-def test_spread_is_near_1_for_outputs_of_all_directions_and_0_for_one():
-    wide = torch.randn(2, 2000, 16, generator=torch.Generator().manual_seed(0))
-    assert spread(wide).item() == pytest.approx(1, abs=0.03)
-    assert spread(torch.ones(2, 5, 16)).item() == pytest.approx(0, abs=1e-6)
+def test_directions_are_counted():
+    """Against the eigenvalues; 1 on a line, all of them for noise in every direction."""
+    noise = torch.randn(2, 2000, 16, generator=torch.Generator().manual_seed(0)).double()
+    assert directions(noise).item() == pytest.approx(16, rel=0.02)
+    line = noise[..., :1] * torch.randn(16, generator=torch.Generator().manual_seed(1))
+    assert directions(line + 3).item() == pytest.approx(1)
+    uneven = noise * torch.arange(16)
+    eigenvalues = torch.linalg.eigvalsh(torch.cov(uneven.flatten(0, 1).T))
+    expected = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+    torch.testing.assert_close(directions(uneven), expected)
 
 
 def test_half_precision_is_summed_in_single():
