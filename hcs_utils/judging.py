@@ -167,14 +167,17 @@ def mechanisms(z: np.ndarray, table: pd.DataFrame, settings: Settings) -> Scores
     """Is a treatment's nearest treatment of another compound of its mechanism (MoA)? Test batches.
 
     nsc_moa: fields scaled a plate by its negative controls (all its fields, on a screen where
-    a plate has fewer than two), to length 1, averaged over each treatment; 1-NN by cosine, the own
-    compound left out; the interval resamples compounds. nsc_moa_chance: the same with mechanisms
-    permuted among compounds, the mean of 200. nsc_moa_released: as CDCL's code, by the first
-    treatment in sorted order (label 0) whatever it is, controls scored too, only the own treatment
-    left out, and one that could not be right counted wrong; where every plate has that treatment.
+    a plate has fewer than two; a plate's lone field is left out), to length 1, averaged over each
+    treatment; 1-NN by cosine, the own compound left out; the interval resamples compounds.
+    nsc_moa_chance: the same with mechanisms permuted among compounds, the mean of 200.
+    nsc_moa_released: as CDCL's code, by the first treatment in sorted order (label 0) whatever it
+    is, controls scored too, only the own treatment left out, and one that could not be right
+    counted wrong; where every plate has that treatment.
     Nothing unless two mechanisms have two treated compounds or more. Source: CDCL, table 2a.
     """
     test = table["split"].eq("test").to_numpy()
+    fields = table[test].groupby("plate").size().reindex(table["plate"])
+    test = test & fields.gt(1).to_numpy()
     part, x = table[test].assign(compound=_compound(table[test])), z[test]
     treated, control = (part["role"].eq(role).to_numpy() for role in ("trt", "negcon"))
     if not mechanisms_repeat(part):

@@ -26,7 +26,10 @@ SMOKE = Settings(
     preset="smoke", size="smoke", folds=3, epochs=1, minibatch=16, encoder="tiny", head_width=32
 )  # fmt: skip
 KEYS = {"chance", "knn", "knn_znorm", "knn_caron", "knn_shuffled", "knn_znorm_moved"}
-KEYS |= {"kbet_train", "kbet", "kbet_znorm", "linear_znorm"}
+KEYS |= {"kbet_train", "kbet", "kbet_znorm", "linear_znorm", "linear", "knn_znorm_all"}
+KEYS |= {"knn_znorm_minibatch", "val_knn_znorm", "kbet_released", "kbet_by_treatment"}
+KEYS |= {"kbet_znorm_by_treatment", "grit_train", "grit", "grit_znorm"}
+KEYS |= {"nsc_moa", "nsc_moa_chance", "nsc_moa_released"}
 SOURCES = {"well position", "plate", "cell count", "intensity statistics", "random weights"}
 
 
@@ -60,7 +63,7 @@ def test_every_method_ends_in_a_record(smoke, method):
     assert record["manifest_sha256"] == smoke.store.manifest_sha256
     assert record["device"].startswith("CPU") or torch.cuda.is_available()
     for name, value in record["metrics"].items():
-        if not name.startswith("sign"):
+        if not name.startswith(("sign", "grit")):
             assert 0 <= value["value"] <= 1
         if name.startswith(("knn", "leak")) and not name.endswith("null"):
             assert value["low"] <= value["value"] <= value["high"]
@@ -266,7 +269,7 @@ def test_knn_asks_treated_test_sites_of_treated_training_sites(smoke, monkeypatc
     monkeypatch.setattr(metrics, "knn_predict", watched)
     judge(planted(smoke, "treatment"), table, SMOKE)
     treated = set(table.loc[table["role"] == "trt", "treatment"])
-    assert asked == [(32, treated, 32)] * 4  # 2 batches × 4 treatments × 2 wells × 2 sites
+    assert asked == [(32, treated, 32)] * 7  # 2 batches × 4 treatments × 2 wells × 2 sites
 
 
 def test_the_audit_asks_the_question_that_the_score_asks(smoke, monkeypatch):
@@ -421,7 +424,9 @@ def test_a_screen_of_ones_own_goes_the_same_way(own, tmp_path):
     measured = json.loads(result.record.read_text())["metrics"]
     # one test batch: nothing to mix; one layout: nothing moved
     signs = {f"sign_{name}" for name in experiments.SIGNS}
-    assert set(measured) - signs == KEYS - {"kbet", "kbet_znorm", "knn_znorm_moved"}
+    absent = {"kbet", "kbet_znorm", "kbet_released", "knn_znorm_moved", "val_knn_znorm"}
+    absent |= {name for name in KEYS if name.startswith(("grit", "nsc"))}  # no controls, no MoA
+    assert set(measured) - signs == KEYS - absent
     assert result.metrics["chance"] == 1 / 3
 
 
