@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from hcs_utils.learning.methods.barlow import barlow_loss
 from hcs_utils.learning.methods.cdcl import (
     CDCL,
     CDCLConfig,
@@ -148,34 +147,6 @@ def test_the_balance_of_the_released_weight_is_kept_for_narrow_heads():
     for width in (16, 256, 1024):
         w = off_diagonal_for(width)
         assert w / ((1 - w) * (width - 1)) == pytest.approx(0.95 / (0.05 * 4095))
-
-
-# Barlow
-
-
-@forms
-@given(seed=seeds, n=st.integers(2, 9), k=st.integers(2, 12))
-@settings(max_examples=30, deadline=None)
-def test_gram_form_of_barlow_is_the_k_by_k_matrix(form, seed, n, k):
-    g = torch.Generator().manual_seed(seed)
-    a, b = torch.randn(2, n, k, generator=g, dtype=torch.double) * 3 + 1
-    slow = {
-        "paper": lambda: oracle.barlow_paper(a, b, 0.6 / (0.4 * (k - 1))),
-        "released": lambda: oracle.barlow_released(a, b, 0.6),
-    }[form]()
-    torch.testing.assert_close(barlow_loss(a, b, 0.6, form), slow, rtol=1e-9, atol=1e-12)
-
-
-@forms
-def test_barlow_is_nothing_for_independent_columns_and_large_for_one_column(form):
-    h = torch.ones(1, 1, dtype=torch.double)
-    for _ in range(3):
-        h = torch.cat([torch.cat([h, h], 1), torch.cat([h, -h], 1)])
-    columns = h[:, 1:]  # seven orthogonal columns of mean 0 and variance 1
-    assert barlow_loss(columns, columns, 0.95, form) < 1e-8
-    repeated = columns[:, :1].expand(-1, 7)
-    assert barlow_loss(repeated, repeated, 0.95, form) > 0.9
-    assert barlow_loss(columns, columns.flip(1), 0.95, form) > 0.5
 
 
 # Centres

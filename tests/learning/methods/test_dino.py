@@ -5,11 +5,17 @@ import math
 
 import pytest
 import torch
+from lightly.loss import DINOLoss
 from torch import nn
 
 from hcs_utils.errors import InputError
 from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch
-from hcs_utils.learning.methods.pairs import entropy, teacher_temperature
+from hcs_utils.learning.methods.pairs import (
+    cross_entropies,
+    entropy,
+    pair_mean,
+    teacher_temperature,
+)
 from hcs_utils.learning.minibatches import Minibatch
 from tests import oracles_learning as oracle
 
@@ -89,6 +95,26 @@ def test_training_follows_an_independent_loop(local, which):
     assert not torch.allclose(
         start.teacher.layers[0].weight, ours.teacher.layers[0].weight, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("views", [2, 8])
+def test_terms_of_all_pairs_are_lightlys_loss(views):
+    """In value and gradient; the eight pairs of two images use the same terms."""
+    g = torch.Generator().manual_seed(0)
+    teacher = torch.randn(2, 4, 9, generator=g).double()
+    student = torch.randn(views, 4, 9, generator=g).double()
+    lightlys = DINOLoss(9, student_temp=0.1).double()
+    lightlys.center += torch.randn(9, generator=g)
+    q, found = torch.softmax((teacher - lightlys.center) / torch.tensor(0.05), -1), []
+    for loss in (
+        lambda s: lightlys(list(teacher), list(s), teacher_temp=0.05),
+        lambda s: pair_mean(cross_entropies(q, torch.log_softmax(s / 0.1, -1))),
+    ):
+        leaf = student.clone().requires_grad_()
+        value = loss(leaf)
+        value.backward()
+        found.append((value.detach(), leaf.grad))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
 
 
 def test_teacher_begins_as_the_student_and_gets_no_gradient():
