@@ -26,9 +26,9 @@ def dino_barlow_loss(
 ) -> Float[Tensor, ""]:  # fmt: skip
     """L_Barlow over the ordered pairs of a teacher view with another student view.
 
-    ``paper``: the sum of equation 3 of the probabilities P_T and P_S. ``released``: the mean, of
-    the centred logits over their temperatures. There all rows share one centre and one
-    temperature, which standardising takes away again: neither matters.
+    ``paper``: the sum of equation 3 of the probabilities P_T and P_S (section 3.3). ``released``:
+    the mean, of the centred logits over their temperatures (disagreement 12). There all rows
+    share one centre and one temperature, which standardising takes away again: neither matters.
     """
     a, b = (teacher - centre) / teacher_temperature, student / student_temperature
     if config.form == "paper":
@@ -42,8 +42,9 @@ def byol_barlow_loss(
 ) -> Float[Tensor, ""]:
     """L_Barlow of the predictor's answer to one view with the teacher's to the other.
 
-    ``paper``: the sum of equation 3 over both ways. ``released``: of one matrix, R = (R₀₁ + R₁₀)/2;
-    each view is standardised on its own first.
+    ``paper``: the sum of equation 3 over both ways. ``released``: of one matrix for both,
+    R = (R₀₁ + R₁₀) / 2, each view standardised on its own, with means instead of sums. The
+    released w = 0.95 is that of K = 4,096, though BYOL has 256 outputs.
     """
     other = teacher.flip(0)
     if config.form == "paper":

@@ -30,7 +30,7 @@ def byol_loss(
 ) -> Float[Tensor, ""]:
     r""":math:`\frac1B \sum_b \sum_i (2 - 2 \cos(s_{ib}, t_{1-i,b}))` over both ways i = 0, 1.
 
-    Twice the cosine distance of the CDCL paper's equation 1, of each view with the other one.
+    As CDCL's released code. The paper's equation 1, −cos of one way, has the same minimum.
     """
     alike = NegativeCosineSimilarity()
     pairs = zip(student, teacher.flip(0), strict=True)
@@ -111,8 +111,8 @@ def projector(features: int, config: BYOLConfig) -> ProjectionHead:
 def directions(outputs: Float[Tensor, "v n k"]) -> Float[Tensor, ""]:
     r""":math:`(\sum\lambda)^2 / \sum\lambda^2` of the eigenvalues λ of the covariance.
 
-    How many directions the outputs fill: from 1, on a line, to the least of K and v n − 1. The
-    batch norm at the projector's end hides a collapse from their sd; it does not hide this.
+    How many directions outputs fill: from 1, a line, to min(K, v n − 1). The batch norm at the
+    projector's end hides a collapse from their sd, not from this.
     """
     x = outputs.detach().flatten(0, 1)
     x = x - x.mean(0)
