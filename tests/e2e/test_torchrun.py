@@ -124,7 +124,7 @@ def children(pid):
 
 
 def test_one_process_killed_ends_the_other_and_the_same_command_finishes(smoke, tmp_path):
-    words = dict(method="cdcl", epochs=110, select="best")
+    words = dict(method="cdcl", epochs=18, minibatch=8, select="best")  # 108 steps
     parameters = [w for name, value in words.items() for w in ("-p", name, str(value))]
     script = ["workflow/train.py", "-f", "workflow/presets/smoke.yaml", *parameters]
     places = {f"HCS_{name}": str(tmp_path / name) for name in ("RUNS", "RESULTS")}
@@ -150,10 +150,10 @@ def test_one_process_killed_ends_the_other_and_the_same_command_finishes(smoke, 
     assert start().wait(timeout=240) == 0, log.read_text()
     (record,) = tmp_path.glob("RESULTS/**/*.json")
     content = json.loads(record.read_text())
-    assert content["device"].startswith("2 × ") and content["parameters"]["epochs"] == 110
+    assert content["device"].startswith("2 × ") and content["parameters"]["epochs"] == 18
     (table,) = tmp_path.glob("RUNS/*/*/log.csv")
     steps = [line.split(",")[0] for line in table.read_text().splitlines()[1:]]
-    assert steps == ["20", "40", "60", "80", "100", "110"]
+    assert steps == ["20", "40", "60", "80", "100", "108"]
     assert "val_score" in table.read_text() and str(record) in log.read_text()
 
 
