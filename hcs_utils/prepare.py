@@ -11,7 +11,7 @@ import torch
 from hcs_utils import files
 from hcs_utils.data import manifest as manifests
 from hcs_utils.data import preprocess, splits
-from hcs_utils.data.screens import own, public, simulated
+from hcs_utils.data.screens import cpg0004, own, public, simulated
 from hcs_utils.data.store import Store, open_store
 from hcs_utils.errors import InputError
 from hcs_utils.learning.minibatches import Stored
@@ -76,7 +76,14 @@ def prepare(
 
 
 def split(table: pd.DataFrame, fold: int, folds: int) -> pd.Series:
-    """Part (train, val, test) of every site by whole batches; ``folds`` 0 leaves one batch out."""
+    """Part (train, val, test) of every site by whole batches; ``folds`` 0 leaves one batch out.
+
+    Five folds of CPG0004, known by its columns, are the paper's: whole replicate groups of plates.
+    """
+    if folds == len(cpg0004.FOLDS) and {"platemap", "replicate", "date"} <= set(table.columns):
+        part = splits.split_sites(table, cpg0004.fold(table, fold), by="plate")
+        splits.assert_disjoint(table, part, by="plate")
+        return part.loc[table["site_id"]].set_axis(table.index)
     batches = table["batch"].unique()
     if len(batches) < 2:
         raise InputError(

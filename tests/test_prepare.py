@@ -89,3 +89,25 @@ def test_the_screen_of_the_preset_paper_is_known(data):
     parameters = experiments.Settings(**settings)
     with pytest.raises(InputError, match="hcs fetch rxrx1"):
         prepare.prepare(parameters.screen, parameters.size, parameters.image_px)
+
+
+def test_five_folds_of_cpg0004_are_whole_replicate_groups_each_tested_once():
+    rows = [
+        (f"SQ{layout}{k}", f"C-{layout}", f"2016-0{3 + (k > 1)}-0{layout}", f"A{well:02d}")
+        for layout in (1, 2)
+        for k in range(1, 6)
+        for well in (1, 2)
+    ]
+    table = pd.DataFrame(rows, columns=["plate", "platemap", "date", "well"])
+    table["site_id"], table["batch"] = table["plate"] + table["well"], table["plate"]
+    table["replicate"] = table["plate"].str[-1].astype(int)
+    tested = []
+    for fold in range(1, 6):
+        part = prepare.split(table, fold, 5)
+        groups = {name: set(table.loc[part == name, "replicate"]) for name in part.unique()}
+        tested += groups["test"]
+        assert groups["test"] == {(fold + 3) % 5 + 1} and len(groups["train"]) == 3
+        assert not groups["train"] & groups["val"] and len(groups["val"]) == 1
+    assert sorted(tested) == [1, 2, 3, 4, 5]
+    by_name = prepare.split(table.drop(columns="platemap"), 1, 5)  # another screen: by its batches
+    assert set(table.loc[by_name == "test", "plate"]) != {"SQ15", "SQ25"}
