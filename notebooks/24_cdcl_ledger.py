@@ -122,7 +122,7 @@ same = ("variant", "method", "fold", "seed", "size", "preset")
 for name, one in of[of["variant"].isin(wanted)].groupby("variant"):
     base = runs.preset("quick") | wanted[name]["parameters"]
     for row in one[one["preset"] == "quick"].itertuples():
-        odd = {key: v for key, v in row.parameters.items() if key not in same and base[key] != v}
+        odd = {key: v for key, v in row.parameters.items() if key not in same and base.get(key) != v}
         assert not odd, f"{name}, {row.method}, seed {row.seed}: {odd}"
 for name, one in found.groupby("preset"):
     assert one["manifest_sha256"].nunique() == 1, f"records of {name} are of different screens"
@@ -243,7 +243,8 @@ table.loc[list(dict.fromkeys(every["label"]))].rename_axis(index=None, columns=N
 # among them is, in the shipped parameters, without effect (9).
 
 # %%
-titles = {"half-treatments": "half of the treatments (text)", "half-images": "half of the images (README)",
+titles = {"half-treatments": "half of the treatments (text)",
+          "half-images": "half of the images (README)",
           "bf16": "all: the flag ignored", "controls-only": "controls only"}  # fmt: skip
 rows = {}
 for name, title in titles.items():
