@@ -122,7 +122,9 @@ same = ("variant", "method", "fold", "seed", "size", "preset")
 for name, one in of[of["variant"].isin(wanted)].groupby("variant"):
     base = runs.preset("quick") | wanted[name]["parameters"]
     for row in one[one["preset"] == "quick"].itertuples():
-        odd = {key: v for key, v in row.parameters.items() if key not in same and base.get(key) != v}
+        odd = {
+            key: v for key, v in row.parameters.items() if key not in same and base.get(key) != v
+        }
         assert not odd, f"{name}, {row.method}, seed {row.seed}: {odd}"
 for name, one in found.groupby("preset"):
     assert one["manifest_sha256"].nunique() == 1, f"records of {name} are of different screens"
