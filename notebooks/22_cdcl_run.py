@@ -315,7 +315,7 @@ table.loc[accuracy]
 table.loc[mixing]
 
 # %% [markdown]
-# **Biology beyond names.** {term}`Grit`: how much more a field resembles its treatment's others than the
+# **Biology beyond names.** {term}`Grit <grit>`: how much more a field resembles its treatment's others than the
 # controls do, in their standard deviations. `nsc_moa`: does a treatment's nearest neighbour, of another
 # compound, share its mechanism? Its chance is what shuffled mechanisms give. A dash: not to be had
 # on this screen, or with these settings.

@@ -313,7 +313,7 @@ if there and strongest[both].notna().all(axis=1).any():
 # %% [markdown]
 # ## Table 5: do replicates hold together?
 #
-# {term}`Grit`: how much more a field resembles others of its treatment than the controls, in standard deviations of the
+# {term}`Grit <grit>`: how much more a field resembles others of its treatment than the controls, in standard deviations of the
 # controls. The paper says itself that grit compares with controls only, not with other treatments.
 
 # %%

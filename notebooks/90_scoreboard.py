@@ -159,8 +159,7 @@ table = pd.DataFrame(
             for pair in values
         ],
         "ours": (scale * judged["difference"]).map("{:+.1f}".format).replace("+nan", ""),
-        "pairs": judged["pairs"],
-        "preset": judged["preset"],
+        "pairs": judged["pairs"].astype(str).replace("0", "") + judged["preset"].map(" {}".format),
         "verdict": judged["verdict"],
     }
 )
@@ -172,7 +171,7 @@ for paper in papers:
 words = [*paper_tables.WORDS]
 assert len(table) == len(cdcl) + len(crossmodal) + len(qc)
 assert table["verdict"].isin(words).all()
-assert ((table["pairs"] == 0) == (table["verdict"] == "not run")).all()
+assert ((judged["pairs"] == 0) == (judged["verdict"] == "not run")).all()
 counted = pd.crosstab(table["paper"], table["verdict"])
 counted.reindex(index=papers, columns=words, fill_value=0).rename_axis(index=None, columns=None)
 
