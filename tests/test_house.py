@@ -273,6 +273,7 @@ def tiny_book(tmp_path, monkeypatch):
         "requirements.lock": "a==1",
         "hcs_utils/x.py": "",
         "book/results/quick/cdcl/a.json": "{}",
+        "book/paper/a.csv": "metric,mean\n",
         "book/index.md": "# A",
         "book/_static/book.css": "",
         "_config.yml": "title: A",
@@ -294,6 +295,7 @@ def test_notebooks_that_read_records_run_last(tiny_book):
     [
         ("notebooks/00_a.ipynb", {"00_a"}),
         ("book/results/quick/cdcl/a.json", {"23_b"}),
+        ("book/paper/a.csv", {"23_b"}),
         ("hcs_utils/x.py", {"00_a", "23_b"}),
         ("requirements.lock", {"00_a", "23_b"}),
         ("workflow/presets/quick.yaml", {"00_a", "23_b"}),

@@ -62,7 +62,10 @@ def test_one_cell_of_parameters_and_unknown_ones_refused(source):
 @each_notebook
 def test_cells_are_short_define_nothing_and_assert_something(source):
     cells = code(source)
-    assert max(len(cell.source.splitlines()) for cell in cells) <= 25
+    read = [
+        c for c in cells if "parameters" not in c.metadata.get("tags", [])
+    ]  # that one is a list
+    assert max(len(cell.source.splitlines()) for cell in read) <= 25
     nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
     assert not [n for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     assert [n for n in nodes if isinstance(n, ast.Assert)]

@@ -58,7 +58,8 @@ def key(name: str, preset: str) -> str:
     made_from = [source(name), ROOT / "workflow" / "presets" / f"{preset}.yaml"]
     made_from += [ROOT / "requirements.lock", *sorted((ROOT / "hcs_utils").rglob("*.py"))]
     if reads_records(name):
-        made_from += sorted(p for p in (ROOT / "book" / "results").rglob("*") if p.is_file())
+        folders = [ROOT / "book" / name for name in ("results", "paper")]  # ours, and the paper's
+        made_from += [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()]
     digest = hashlib.sha256(repr(sys.version_info[:2]).encode())
     for path in made_from:
         digest.update(str(path.relative_to(ROOT)).encode())
