@@ -311,7 +311,7 @@ assert times["RxRx1, channel 5"] > 10 and times.filter(like="RxRx1").min() > 2
 # %% mystnb={"figure": {"name": "fig-data-offset", "caption": "The standard deviation of the released additive shift, over that of the channel's pixels: on the simulated screen (median over plates, of control wells), and on RxRx1 by the constants of the released code."}, "image": {"alt": "Bars for five simulated and six RxRx1 channels. On RxRx1 they reach from 2 to over 10."}}
 figure_cdcl.stacked(times.to_frame("shift"), "sd of the shift / sd of the channel", digits=1)
 
-# %% mystnb={"figure": {"name": "fig-data-colour", "caption": "One large crop as the network sees it: above with gains only, as the notebooks have it, below with the released offset as well; four draws each, shift always on."}, "image": {"alt": "Two rows of four pictures of the same cells. Above they differ slightly in tint; below strongly, up to channels that vanish or cover all."}}
+# %% mystnb={"figure": {"name": "fig-data-colour", "caption": "One large crop as the network sees it: above with gains only, as the notebooks have it, below with the released offset as well; four draws each, shift always on."}, "image": {"alt": "Two rows of four pictures of the same cells. Above they differ slightly in tint; below strongly, and the empty ground takes a colour."}}
 one, at_plate = large[:1, :-2].expand(4, -1, -1, -1), owner[:1].expand(4)
 kinds = {"gain": 0.0, "gain and offset": 0.1}
 seen = []
