@@ -255,12 +255,16 @@ def effects(found: pd.DataFrame, ledger: Iterable[Switch] = LEDGER) -> pd.DataFr
     `low` to `high` over `pairs`, of the strongest preset (`PRESETS`) with two pairs, else with one;
     NaN and 0 where none has any. `unit`: "share" (of 1) or "grit".
     """
+    runs = {
+        key: one.set_index(["screen", "fold", "seed"])
+        for key, one in found.groupby(["preset", "experiment", "variant", "method"])
+    }
     rows = []
     for switch in ledger:
         pairs = switch.metrics or tuple((metric, metric) for metric in OUTCOMES)
         for method in switch.methods:
             for paper, code in () if switch.reason else pairs:
-                gain, preset = _strongest(found, switch, method, paper, code)
+                gain, preset = _strongest(runs, switch, method, paper, code)
                 row = (switch.name, switch.number, method, paper, *records.t_interval(gain))
                 unit = "grit" if paper.startswith("grit") else "share"
                 rows.append((*row, len(gain), preset, unit))
@@ -268,11 +272,8 @@ def effects(found: pd.DataFrame, ledger: Iterable[Switch] = LEDGER) -> pd.DataFr
     return pd.DataFrame(rows, columns=[*columns, "preset", "unit"])
 
 
-def _strongest(found, switch: Switch, method: str, paper: str, code: str):
-    gains = {
-        preset: _differences(found[found["preset"] == preset], switch, method, paper, code)
-        for preset in PRESETS
-    }
+def _strongest(runs: Mapping, switch: Switch, method: str, paper: str, code: str):
+    gains = {preset: _differences(runs, preset, switch, method, paper, code) for preset in PRESETS}
     for least in (2, 1):
         for preset, gain in gains.items():
             if len(gain) >= least:
@@ -280,20 +281,19 @@ def _strongest(found, switch: Switch, method: str, paper: str, code: str):
     return np.array([]), ""
 
 
-def _differences(of: pd.DataFrame, switch: Switch, method: str, paper: str, code: str):
+def _differences(runs: Mapping, preset: str, switch: Switch, method: str, paper: str, code: str):
     """Code − paper in each fold and seed that has both; for "neither", changed − unchanged."""
-    if not {paper, code} <= set(of.columns):
-        return np.array([])
-    if switch.metrics:
-        mine = of[(of["method"] == method) & (of["experiment"] == "cdcl")]
-        return (mine[code] - mine[paper]).dropna().to_numpy()
+    places = [("", method, code), ("", method, paper)]
+    if not switch.metrics:
+        changed = switch.parameters.get("method", method)
+        places = [(switch.variant, changed, paper), (switch.against, method, paper)]
     sides = []
-    for variant, name in ((switch.variant, switch.parameters.get("method", method)),
-                          (switch.against, method)):  # fmt: skip
-        place = "ledger" if variant else "cdcl"
-        one = of[of["experiment"].eq(place) & of["variant"].eq(variant) & of["method"].eq(name)]
-        sides.append(one.set_index(["screen", "fold", "seed"])[paper])
-    if not sides[0].index.is_unique or not sides[1].index.is_unique:
-        raise InputError(f"There are two records of one run of {switch.name}; give each once.")
+    for variant, name, metric in places:
+        one = runs.get((preset, "ledger" if variant else "cdcl", variant, name))
+        if one is None or metric not in one:
+            return np.array([])
+        if not one.index.is_unique:
+            raise InputError(f"There are two records of one run of {switch.name}; give each once.")
+        sides.append(one[metric])
     gain = (sides[0] - sides[1]).dropna().to_numpy()
     return -gain if switch.towards == "paper" else gain
