@@ -143,13 +143,19 @@ def test_every_setting_that_matters_has_a_folder_of_its_own(smoke):
     changed = dict(
         method="dino", fold=2, seed=1, epochs=2, minibatch=8, learning_rate=1e-3, encoder="small",
         head_width=64, form="paper", image_norm="all", folds=4, size="quick", screen="x.yaml",
-        image_px=24,
+        image_px=24, subset="treatments", precision="bf16-mixed", compile=True, warmup_steps=2,
+        weight_decay=0.1, weight_decay_end=0.2, weights="a.safetensors", drop_path=0.1,
+        head_hidden=32, head_bottleneck=16, momentum_start=0.9, teacher_temperature=0.05,
+        teacher_temperature_end=0.06, centers="one", view_pairs="cross", crops="rxrx1",
+        colour_offset=0.1, colour_probability=0.8, select="best",
     )  # fmt: skip
     folders = {run_folder(SMOKE, smoke)}
     for name, value in changed.items():
         folders.add(run_folder(replace(SMOKE, **{name: value}), smoke))
     assert len(folders) == 1 + len(changed)
-    judged_after = dict(znorm="all", kbet_fraction=0.1, preset="quick")
+    judged_after = dict(
+        znorm="all", kbet_fraction=0.1, preset="quick", variant="x", finetune_epochs=1
+    )  # fmt: skip
     for name, value in judged_after.items():
         assert run_folder(replace(SMOKE, **{name: value}), smoke) in folders
     assert set(changed) | set(judged_after) == set(asdict(SMOKE))

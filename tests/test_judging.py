@@ -11,7 +11,7 @@ from hcs_utils import experiments, judging
 from hcs_utils.evaluation import metrics
 from hcs_utils.settings import Settings
 
-SETTINGS = Settings(folds=6, kbet_fraction=0.02)
+SETTINGS = Settings(folds=6, kbet_fraction=0.1)
 NAMES = {
     "chance", "knn", "knn_znorm", "knn_znorm_all", "knn_znorm_minibatch", "knn_znorm_moved",
     "knn_caron", "knn_shuffled", "val_knn_znorm", "linear", "linear_znorm", "kbet_train", "kbet",
@@ -88,7 +88,7 @@ def test_the_minibatch_score_is_the_released_codes(table):
 def test_released_mixing_is_that_of_a_loop_over_fields(table):
     z = planted(table, "treatment", "batch", spread=0.3)
     test = (table["split"] == "test").to_numpy()
-    k = int(0.02 * test.sum())
+    k = int(SETTINGS.kbet_fraction * test.sum())
 
     def released(x, group):
         names, share = np.unique(group, return_counts=True)
@@ -107,6 +107,7 @@ def test_released_mixing_is_that_of_a_loop_over_fields(table):
         own[treatment == name] = (rows - rows.mean(0)) / (rows.std(0, ddof=1) + 1e-8)
     own /= np.linalg.norm(own, axis=1, keepdims=True)
     scores = judged(z, table)
+    assert 0 < scores["kbet_by_treatment"] < 1 and 0 < scores["kbet_released"] < 1
     assert scores["kbet_released"] == pytest.approx(released(x, batch))
     assert scores["kbet_by_treatment"] == pytest.approx(released(x, treatment))
     assert scores["kbet_znorm_by_treatment"] == pytest.approx(released(own, treatment))

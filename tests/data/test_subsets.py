@@ -101,7 +101,8 @@ def test_training_rows_are_the_training_part_of_the_subset(table):
 
 def test_nothing_or_one_treatment_left_is_told(table):
     bare = table[table["role"] == "trt"]
-    with pytest.raises(InputError, match=r"'controls' leaves no field of the training part.*poscon"):
+    nothing = r"'controls' leaves no field of the training part.*poscon"
+    with pytest.raises(InputError, match=nothing):
         subsets.training_rows(bare, "controls")
     with pytest.raises(InputError, match=r"leaves one treatment only \(DMSO\).*two treatments"):
         subsets.training_rows(table[table["treatment"] != "p1"], "controls")
