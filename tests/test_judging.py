@@ -85,6 +85,67 @@ def test_the_minibatch_score_is_the_released_codes(table):
     assert 0.1 < right < 1
 
 
+# What each must see
+
+
+def test_features_of_treatments_and_mechanisms_get_the_best_of_everything(table):
+    scores = judged(planted(table, "treatment") + 3 * planted(table, "moa", noise=0), table)
+    assert set(scores) == NAMES
+    for name in NAMES:
+        if name.startswith(("knn", "linear")) and name != "knn_shuffled":
+            few_controls = name in ("knn_znorm", "knn_znorm_moved", "knn_caron", "linear_znorm")
+            assert value(scores, name) > 0.9 if few_controls else scores[name] == (1, 1, 1), name
+    assert scores["chance"] == 1 / 8 and value(scores, "knn_shuffled") < 0.4
+    assert scores["kbet_train"] > 0.85 and scores["kbet"] > 0.85
+    assert scores["kbet_by_treatment"] < 0.05  # the treatments stand apart
+    assert scores["kbet_znorm_by_treatment"] > 0.9  # what that Z-norm removes
+    for name in ("grit_train", "grit", "grit_znorm"):
+        low, high = scores[name][1:]
+        assert 1 < low < value(scores, name) < high
+    assert scores["nsc_moa"] == (1, 1, 1)
+    assert scores["nsc_moa_released"] == 8 / 9  # DMSO is asked too, and cannot be right
+    assert scores["nsc_moa_chance"] == pytest.approx(1 / 7, abs=0.03)
+
+
+def test_features_of_the_batch_alone_are_worth_nothing_and_unmixed(table):
+    scores = judged(planted(table, "batch", "plate"), table)
+    for name in ("knn", "linear", "knn_znorm", "knn_znorm_minibatch", "val_knn_znorm"):
+        assert value(scores, name) < 0.3, name
+    for name in ("kbet_train", "kbet", "kbet_released"):
+        assert scores[name] < 0.05, name
+    assert scores["kbet_by_treatment"] > 0.8  # no treatment is told apart: mixed, by that number
+    assert abs(value(scores, "grit")) < 0.3
+
+
+def test_few_controls_bring_a_batch_effect_that_many_take_away(table):
+    """Z-norm by ten fields a batch puts the chance in their means into all fields."""
+    of_batch = planted(table, "batch")
+    few, all_ = (judged(of_batch, table, replace(SETTINGS, znorm=z)) for z in ("controls", "all"))
+    assert few["kbet"] < 0.05 and all_["kbet_znorm"] > 0.85
+    assert few["kbet"] < few["kbet_znorm"] < all_["kbet_znorm"] - 0.2
+
+
+def test_shuffled_treatments_leave_chance_everywhere(table):
+    z = planted(table, "treatment")
+    treated = np.flatnonzero(table["role"] == "trt")
+    order = np.arange(len(table))
+    order[treated] = np.random.default_rng(1).permutation(treated)
+    scores = judged(z[order], table)
+    for name in ("knn", "knn_znorm", "linear", "linear_znorm", "val_knn_znorm", "knn_znorm_moved"):
+        assert scores[name][1] < scores["chance"] + 0.05 and value(scores, name) < 0.25, name
+    assert value(scores, "grit") < 0.5 * value(judged(z, table), "grit")  # not 0: all leave DMSO
+
+
+def test_order_of_the_embedding_does_not_matter(table):
+    embedding = experiments.as_table(planted(table, "treatment", spread=1), table["site_id"])
+    shuffled = embedding.sample(frac=1, random_state=0)
+    first = judging.judge(embedding, table, SETTINGS)
+    assert judging.judge(shuffled, table, SETTINGS) == first
+
+
+# Against slow loops of the released code
+
+
 def test_released_mixing_is_that_of_a_loop_over_fields(table):
     z = planted(table, "treatment", "batch", spread=0.3)
     test = (table["split"] == "test").to_numpy()
