@@ -163,7 +163,13 @@ for switch in switches.LEDGER:
 ledger = pd.DataFrame(lines).T.map(lambda texts: "<br><br>".join(dict.fromkeys(texts)))
 ledger = ledger.replace(r"`([^`]+)`", r"<code>\1</code>", regex=True)
 ledger.columns = ["the paper says", "the code does", "here, and what it changes (points)"]
-left = [{"selector": "td, th", "props": "text-align: left; vertical-align: top"}]
+fits = "text-align: left; vertical-align: top; overflow-wrap: anywhere"
+left = [
+    {"selector": "", "props": "table-layout: fixed; width: 100%"},
+    {"selector": "td, th", "props": fits},
+    {"selector": "code", "props": "white-space: normal"},
+    {"selector": "th.blank, th.row_heading", "props": "width: 4.5em"},
+]
 display(ledger.style.set_uuid("ledger").set_table_styles(left))
 
 # %%
