@@ -165,7 +165,7 @@ ledger = ledger.replace(r"`([^`]+)`", r"<code>\1</code>", regex=True)
 ledger.columns = ["the paper says", "the code does", "here, and what it changes (points)"]
 fits = "text-align: left; vertical-align: top; overflow-wrap: anywhere"
 left = [
-    {"selector": "", "props": "table-layout: fixed; width: 100%"},
+    {"selector": "", "props": "display: table; table-layout: fixed; width: 100%"},
     {"selector": "td, th", "props": fits},
     {"selector": "code", "props": "white-space: normal"},
     {"selector": "th.blank, th.row_heading", "props": "width: 4.5em"},
