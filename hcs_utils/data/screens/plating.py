@@ -43,6 +43,23 @@ class SimulatedConfig:
             )
 
 
+@dataclass(frozen=True)
+class LibraryConfig(SimulatedConfig):
+    """A library of many compounds: each batch has each of them once, dealt over its plates.
+
+    As in a screening campaign, library plate p holds the same compounds in every batch.
+    """
+
+    treatments: int = 700
+    levels: int = 0
+    plates: int = 2
+    wells: int = 1
+    control_wells: int = 24
+    positive_wells: int = 4
+    sites: int = 2
+    field_strength: float | int = 0.5
+
+
 SIZES = {
     "smoke": SimulatedConfig(
         treatments=4, batches=6, plates=1, control_wells=3, positive_wells=1, sites=2
@@ -54,6 +71,14 @@ SIZES = {
     "full": SimulatedConfig(
         treatments=240, levels=3, sources=4, batches=24, plates=4, wells=1, control_wells=30,
         positive_wells=4, sites=2, size=64,
+    ),
+    "molecules-smoke": LibraryConfig(
+        treatments=48, batches=4, plates=1, control_wells=3, positive_wells=1
+    ),
+    "molecules-quick": LibraryConfig(sources=3, batches=6),
+    "molecules-standard": LibraryConfig(treatments=1600, sources=4, batches=8, plates=5),
+    "molecules-full": LibraryConfig(  # with the positive control all 3,200 of the library
+        treatments=3199, sources=10, batches=20, plates=10, size=64
     ),
 }  # fmt: skip
 
@@ -75,11 +100,15 @@ def wells_of(config: SimulatedConfig, plate: int, rng: np.random.Generator) -> p
     """What each well of a plate got. Odd sources keep one layout, with controls on the rim."""
     source = plate // config.plates % config.sources
     fixed = source % 2 == 1
+    own = np.arange(config.treatments)
+    if isinstance(config, LibraryConfig):
+        own = own[plate % config.plates :: config.plates]
     wells = layout(
-        config.treatments, config.wells, config.control_wells, config.positive_wells, fixed,
+        len(own), config.wells, config.control_wells, config.positive_wells, fixed,
         np.random.default_rng([config.seed, 6, source]) if fixed else rng,
     )  # fmt: skip
     treatment = wells.pop("treatment").to_numpy()
+    treatment = np.where(treatment < 0, treatment, own[np.maximum(treatment, 0)])
     last = config.treatments - 1 + len(config.doses_um)  # the positive control's highest dose
     number, dose = np.divmod(np.where(treatment == -2, last, treatment), len(config.doses_um))
     none = treatment == -1

@@ -8,6 +8,7 @@ import pytest
 from hcs_utils.data.screens.drawing import TRAITS
 from hcs_utils.data.screens.plating import (
     SIZES,
+    LibraryConfig,
     SimulatedConfig,
     draw_plate,
     plate_fields,
@@ -20,7 +21,10 @@ def wells(config, plate, seed=0):
     return wells_of(config, plate, np.random.default_rng([seed, plate]))
 
 
-@pytest.mark.parametrize("size", SIZES)
+LIBRARIES = [size for size, config in SIZES.items() if isinstance(config, LibraryConfig)]
+
+
+@pytest.mark.parametrize("size", sorted(set(SIZES) - set(LIBRARIES)))
 def test_every_plate_of_every_size_has_all_treatments_and_controls(size):
     config = SIZES[size]
     for plate in range(0, config.batches * config.plates, 5):
@@ -31,6 +35,29 @@ def test_every_plate_of_every_size_has_all_treatments_and_controls(size):
         positive = (f"SIM-{count:04d}", config.doses_um[-1])
         assert counts.pop(positive) == config.positive_wells >= 1
         assert len(counts) == config.treatments and (counts == config.wells).all()
+
+
+@pytest.mark.parametrize("size", LIBRARIES)
+def test_a_batch_has_each_compound_of_the_library_once_and_a_plate_always_the_same(size):
+    config = SIZES[size]
+    batches = [
+        [wells(config, b * config.plates + p) for p in range(config.plates)] for b in range(2)
+    ]
+    for first, second in zip(*batches, strict=True):
+        assert (first["compound"] == "DMSO").sum() == config.control_wells
+        assert set(first["compound"]) == set(second["compound"])
+        assert len(first) <= 384 and not first.duplicated("well").any()
+    counts = sum(table["compound"].value_counts().reindex(
+        [f"SIM-{k:04d}" for k in range(config.treatments + 1)], fill_value=0
+    ) for table in batches[0])  # fmt: skip
+    assert (counts[:-1] == 1).all() and counts.iloc[-1] == config.positive_wells * config.plates
+
+
+def test_a_library_is_as_large_as_it_should_be():
+    count = {size: SIZES[f"molecules-{size}"].treatments for size in ("quick", "standard", "full")}
+    assert count == {"quick": 700, "standard": 1600, "full": 3199}
+    fields, images = plate_fields(SIZES["molecules-smoke"], 3)
+    assert len(fields) == len(images) == 104 and set(fields["source"]) == {"S2"}
 
 
 def test_full_is_the_size_that_it_should_be():
