@@ -206,7 +206,7 @@ def test_faulty_input_is_an_error():
             retrieval(query, gallery, pool=20, k=k)
     with pytest.raises(InputError, match="pools must be 1"):
         retrieval(query, gallery, pool=20, pools=0)
-    with pytest.raises(InputError, match='"pools" or "blocks"'):
+    with pytest.raises(InputError, match='"pools", "matched" or "blocks"'):
         retrieval(query, gallery, pool=20, form="sorted")
     with pytest.raises(InputError, match="unit has shape"):
         retrieval(query, gallery, pool=20, unit=np.arange(3))
