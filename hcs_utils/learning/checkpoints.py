@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hcs_utils.errors import InputError
 from hcs_utils.files import replacing
+from hcs_utils.learning.compound_minibatches import CompoundMinibatches
 from hcs_utils.learning.minibatches import Minibatches
 
 Row = dict[str, float | int]
@@ -30,7 +31,9 @@ class State:
     best_score: float = -np.inf
 
 
-def identity(method: nn.Module, minibatches: Minibatches, config, select: str) -> dict:
+def identity(
+    method: nn.Module, minibatches: Minibatches | CompoundMinibatches, config, select: str
+) -> dict:
     """What must agree for a checkpoint to be continued; ``config`` is a ``train.TrainConfig``."""
     settings = {
         k: v for k, v in asdict(config).items() if k not in ("accelerator", "checkpoint_every")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from hcs_utils.errors import InputError
 from hcs_utils.learning import checkpoints, devices, ranks
 from hcs_utils.learning.checkpoints import seconds
+from hcs_utils.learning.compound_minibatches import CompoundMinibatches
 from hcs_utils.learning.minibatches import Minibatches
 
 __all__ = ["TrainConfig", "fit", "learning_rate", "seconds", "weight_decay"]
@@ -42,7 +43,7 @@ class TrainConfig:
 
 def fit(
     method: nn.Module,
-    minibatches: Minibatches,
+    minibatches: Minibatches | CompoundMinibatches,
     config: TrainConfig,
     run: Path | str,
     monitor: Callable[[int, nn.Module], dict[str, float]] | None = None,
