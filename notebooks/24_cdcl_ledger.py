@@ -80,7 +80,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from hcs_utils import files, records, runs, switches
+from hcs_utils import cdcl_ledger, files, records, runs, switches
 from hcs_utils.evaluation import figure_ledger
 
 runs.refuse_unknown(globals())
@@ -103,7 +103,7 @@ found = records.load_records((files.checkout() or Path.cwd()) / results)
 found = found[found["experiment"].isin(["cdcl", "ledger"])]
 found = found[found["screen"].astype(str).str.startswith("simulated")]
 of = found[found["variant"] != ""]
-wanted = {name: v for name, v in switches.variants().items() if name != "finetuned"}
+wanted = {name: v for name, v in cdcl_ledger.variants().items() if name != "finetuned"}
 rows = {}
 for name, variant in wanted.items():
     said = ", ".join(f"{key}={value}" for key, value in variant["parameters"].items())
@@ -141,9 +141,9 @@ if found.empty:
 # number of pairs and the preset; points are hundredths of accuracy or of k-BET, of the method CDCL.
 
 # %%
-changed = switches.effects(found)
+changed = switches.effects(found, cdcl_ledger.LEDGER)
 changed["points"] = 100 * changed["difference"].where(changed["unit"] == "share")
-main = {s.name: s.metrics[0][0] if s.metrics else "knn_znorm" for s in switches.LEDGER}
+main = {s.name: s.metrics[0][0] if s.metrics else "knn_znorm" for s in cdcl_ledger.LEDGER}
 first = changed[(changed["metric"] == changed["switch"].map(main)) & (changed["method"] == "cdcl")]
 told = {}
 for row in first.itertuples():
@@ -153,7 +153,7 @@ for row in first.itertuples():
 
 # %%
 lines = {}
-for switch in switches.LEDGER:
+for switch in cdcl_ledger.LEDGER:
     effect = f"not measured: {switch.reason}" if switch.reason else told[switch.name]
     line = lines.setdefault(switch.number or switch.name, {"paper": [], "code": [], "effect": []})
     line["paper"].append(switch.paper)
@@ -176,7 +176,7 @@ display(ledger.style.set_uuid("ledger").set_table_styles(left))
 numbers = [name for name in lines if name[0].isdecimal()]
 assert numbers == ["1", "1b", *map(str, range(2, 23))]
 measured = first[first["pairs"] > 0]
-reasons = sum(bool(s.reason) for s in switches.LEDGER)
+reasons = sum(bool(s.reason) for s in cdcl_ledger.LEDGER)
 print(
     f"{len(measured)} of {len(first)} switches measured, {reasons} places with no number to measure"
 )
@@ -189,8 +189,8 @@ print(
 # it has done no more than that.
 
 # %% mystnb={"figure": {"name": "fig-ledger", "caption": "What each switch changes in CDCL's score, code minus paper (or as labelled), in points: mean of paired differences and 95 % t interval. Full marks: the interval leaves 0 out. Z-norm k-NN accuracy, except where the label names k-BET or mechanisms. Grey band: the interval of arithmetic alone."}, "image": {"alt": "A row for each measured switch with its difference, interval and number of pairs; a vertical line at 0 and a grey band for arithmetic."}}
-judged = {s.name for s in switches.LEDGER if s.metrics}
-labels = {s.name: f"{s.number} {s.label}".strip() for s in switches.LEDGER}
+judged = {s.name for s in cdcl_ledger.LEDGER if s.metrics}
+labels = {s.name: f"{s.number} {s.label}".strip() for s in cdcl_ledger.LEDGER}
 null = 100 * first[first["switch"] == "bf16"][["low", "high"]].to_numpy(float).ravel()
 drawn = measured[measured["switch"] != "bf16"].copy()
 drawn[["difference", "low", "high"]] *= 100
@@ -228,7 +228,9 @@ assert (drawn["pairs"] > 0).all() and drawn["difference"].between(-100, 100).all
 every = []
 for method in ("supervised", "dino", "byol", "dino_cb", "byol_cb", "cdcl", "dino_bl", "byol_bl"):
     asked = [
-        switches.Switch(**{**vars(s), "methods": (method,)}) for s in switches.LEDGER if s.metrics
+        switches.Switch(**{**vars(s), "methods": (method,)})
+        for s in cdcl_ledger.LEDGER
+        if s.metrics
     ]
     every.append(switches.effects(found, asked))
 every = pd.concat(every)

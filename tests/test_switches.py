@@ -12,7 +12,8 @@ from scipy.stats import ttest_1samp
 from hcs_utils import experiments, records, runs, switches
 from hcs_utils.errors import InputError
 from hcs_utils.settings import Settings
-from hcs_utils.switches import LEDGER, Switch, effects, variants
+from hcs_utils.cdcl_ledger import LEDGER, variants
+from hcs_utils.switches import Switch, effects
 
 NUMBERS = ["1", "1b", *map(str, range(2, 23))]  # facts on CDCL, part D
 each_variant = pytest.mark.parametrize("name", variants())
@@ -28,7 +29,7 @@ def record(value, variant="", method="cdcl", seed=0, preset="quick", **metrics):
 
 
 def effect(found, name, metric="knn_znorm", method="cdcl"):
-    table = effects(pd.DataFrame(found))
+    table = effects(pd.DataFrame(found), LEDGER)
     chosen = table["switch"].eq(name) & table["metric"].eq(metric) & table["method"].eq(method)
     return table[chosen].squeeze(axis=0)
 
@@ -103,7 +104,7 @@ def test_outcomes_come_from_the_judge(judged):
 
 
 def test_ledger_needs_no_torch():
-    code = "import sys, hcs_utils.switches; print('torch' in sys.modules)"
+    code = "import sys, hcs_utils.cdcl_ledger; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -155,18 +156,18 @@ def test_setting_iii_is_compared_with_setting_iii_and_first_weights_with_last():
 
 
 def test_what_has_no_records_has_no_pairs_and_what_has_a_reason_has_no_row():
-    table = effects(records.load_records("nowhere"))
+    table = effects(records.load_records("nowhere"), LEDGER)
     assert set(table["switch"]) == {s.name for s in LEDGER if not s.reason}
     assert (table["pairs"] == 0).all() and table["difference"].isna().all()
     assert table.loc[table["metric"] == "grit", "unit"].eq("grit").all()
-    alone = effects(pd.DataFrame([record(0.1, "norm-all")]))
+    alone = effects(pd.DataFrame([record(0.1, "norm-all")]), LEDGER)
     assert (alone["pairs"] == 0).all()
 
 
 def test_two_records_of_one_run_are_refused():
     found = pd.DataFrame([record(0.1, "bf16"), record(0.2, "norm-all"), record(0.3, "norm-all")])
     with pytest.raises(InputError, match=r"two records of one run of norm-all"):
-        effects(found)
+        effects(found, LEDGER)
 
 
 def test_own_switches_can_be_asked():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hcs_utils import experiments, runs, switches
+from hcs_utils import cdcl_ledger, experiments, runs
 from hcs_utils.settings import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def test_the_whole_grid_is_eight_methods_and_three_baselines_and_every_variant(t
     assert code == 0, told
     folds, seeds = range(1, 7), range(3)
     wanted = {f"quick/cdcl/{m}" for m in METHODS}
-    for variant, of in switches.variants().items():
+    for variant, of in cdcl_ledger.variants().items():
         wanted |= {f"quick/ledger/{variant}/{m}" for m in of["methods"]}
     assert places == {f"{w}-f{f}-s{s}" for w in wanted for f in folds for s in seeds}
     assert "gpu=1" not in told
