@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from hcs_utils import experiments, records, runs, switches
+from hcs_utils.cdcl_ledger import LEDGER, variants
 from hcs_utils.errors import InputError
 from hcs_utils.settings import Settings
-from hcs_utils.cdcl_ledger import LEDGER, variants
 from hcs_utils.switches import Switch, effects
 
 NUMBERS = ["1", "1b", *map(str, range(2, 23))]  # facts on CDCL, part D
