@@ -63,10 +63,11 @@ def effects(
 ) -> pd.DataFrame:
     """What each switch changes, a row a switch, method and metric, over runs of one fold and seed.
 
-    `found` as `records.load_records` gives it, of one screen; normal runs are of `experiment`, those
-    of variants of the experiment `variants`. Weights trained anew are judged by `outcomes`.
+    `found` as `records.load_records` gives it, of one screen; normal runs are of `experiment`, and
+    those of variants of the experiment `variants`. Weights trained anew are judged by `outcomes`.
     `difference` with its t interval `low` to `high` over `pairs`, of the strongest preset
-    (`PRESETS`) with two pairs, else with one; NaN and 0 where none has any. `unit`: "share" (of 1) or "grit".
+    (`PRESETS`) with two pairs, else with one; NaN and 0 where none has any. `unit`:
+    "share" (of 1) or "grit".
     """
     runs = {
         key: one.set_index(["screen", "fold", "seed"])
