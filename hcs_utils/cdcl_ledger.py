@@ -131,8 +131,8 @@ LEDGER = (
         "`defaults/bases.py: get_trans_list_albumentations`; `utils/_utils.py: Shift_Colors`",
         label="additive colour shift: with − without"),
     _run(
-        "colour-often", "11", "Colours shift in 80 % of views, by one of the settings (by another, in "
-        "half).",
+        "colour-often", "11",
+        "Colours shift in 80 % of views, by one of the settings (by another, in half).",
         "In half of them, whatever the settings say.", "as above",
         label="colour shift: in half − in 80 %", towards="paper"),
     _run(
