@@ -1,6 +1,7 @@
 """The flat parameters of a run, checked before anything is begun."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hcs_utils.errors import InputError
@@ -85,3 +86,9 @@ class Settings:
         for name in ("warmup_steps", "weight_decay", "colour_offset", "finetune_epochs"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be below 0.")
+
+
+def from_parameters(given: Mapping) -> Settings:
+    """Settings from a preset; names that belong to other notebooks are left."""
+    known = {field.name for field in dataclasses.fields(Settings)}
+    return Settings(**{name: value for name, value in given.items() if name in known})

@@ -19,7 +19,7 @@ from hcs_utils.learning.methods.dino import DINO, DINOConfig, DINOCrossBatch
 from hcs_utils.learning.minibatches import Minibatch
 from hcs_utils.learning.train import TrainConfig
 from hcs_utils.learning.views import ViewsConfig
-from hcs_utils.settings import TRAINED, Settings
+from hcs_utils.settings import TRAINED, Settings, from_parameters
 
 TWO = ("one", "two")
 SETTINGS = Settings(encoder="tiny", head_width=24, head_hidden=16, head_bottleneck=12)
@@ -217,7 +217,7 @@ def test_optimisation_is_as_asked():
 def test_the_papers_preset_gives_the_released_sizes():
     """facts of the released code: heads, temperatures, teacher, crops, optimisation."""
     preset = yaml.safe_load((PRESETS / "paper.yaml").read_text()) | {"weights": ""}
-    settings = Settings(**preset)
+    settings = from_parameters(preset)
     with torch.device("meta"):
         dino = assemble.method(replace(settings, method="dino"), TWO * 3, 5, np.ones(16))
         byol = assemble.method(replace(settings, method="byol"), TWO * 3, 5, np.ones(16))

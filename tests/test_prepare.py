@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from hcs_utils import experiments, files, prepare
+from hcs_utils import files, prepare
 from hcs_utils.data import manifest as manifests
 from hcs_utils.data.screens import public, rxrx1
 from hcs_utils.errors import InputError
+from hcs_utils.settings import from_parameters
 
 CHECKOUT = files.checkout()
 
@@ -86,7 +87,7 @@ def test_an_unknown_name_is_told_the_nearest():
 def test_the_screen_of_the_preset_paper_is_known(data):
     settings = yaml.safe_load((CHECKOUT / "workflow/presets/paper.yaml").read_text("utf-8"))
     assert settings["screen"] in public.NAMES
-    parameters = experiments.Settings(**settings)
+    parameters = from_parameters(settings)
     with pytest.raises(InputError, match="hcs fetch rxrx1"):
         prepare.prepare(parameters.screen, parameters.size, parameters.image_px)
 

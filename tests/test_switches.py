@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 from hcs_utils import experiments, records, runs, switches
 from hcs_utils.cdcl_ledger import LEDGER, variants
 from hcs_utils.errors import InputError
-from hcs_utils.settings import Settings
+from hcs_utils.settings import from_parameters
 from hcs_utils.switches import Switch, effects
 
 NUMBERS = ["1", "1b", *map(str, range(2, 23))]  # facts on CDCL, part D
@@ -75,7 +75,7 @@ def test_parameters_of_a_variant_are_real_settings_that_change_the_preset(name):
     assert {"variant", "method", "fold", "seed"}.isdisjoint(changed)
     assert all(changed[key] != base[key] for key in changed)
     for method in variant["methods"]:
-        settings = Settings(**base | changed | {"variant": name, "method": method})
+        settings = from_parameters(base | changed | {"variant": name, "method": method})
         assert dataclasses.asdict(settings) | changed == dataclasses.asdict(settings)
 
 
@@ -89,7 +89,7 @@ def test_variants_are_those_of_the_paper_s_settings_and_of_the_ledger():
 
 @pytest.fixture(scope="module")
 def judged(smoke):
-    settings = Settings(**runs.preset("smoke") | {"method": "random"})
+    settings = from_parameters(runs.preset("smoke") | {"method": "random"})
     return experiments.run(settings, smoke, progress=False).metrics
 
 

@@ -23,6 +23,7 @@ from hcs_utils.errors import InputError
 from hcs_utils.evaluation import figures
 from hcs_utils.learning.backbones import encoder
 from hcs_utils.learning.embed import embed, features
+from hcs_utils.settings import from_parameters
 
 METHODS = "dino,dino_cb,cdcl,supervised"
 
@@ -96,7 +97,7 @@ def main() -> int:
     named = dict(pair.split("=", 1) for pair in given.weights)
     try:
         asked = {**runs.preset(given.preset), "fold": given.fold, "seed": given.seed}
-        settings = experiments.Settings(**asked)
+        settings = from_parameters(asked)
         screen = experiments.prepare(settings.screen, settings.size, settings.image_px)
         paths = {
             method: Path(named[method])

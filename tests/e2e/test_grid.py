@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from hcs_utils import cdcl_ledger, experiments, runs
-from hcs_utils.settings import METHODS
+from hcs_utils.settings import METHODS, from_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID = [str(Path(sys.executable).with_name("snakemake")), "--snakefile", "workflow/Snakefile"]
@@ -92,9 +93,9 @@ def test_kill_9_in_mid_grid_then_the_same_command_ends_with_the_same_metrics(gri
     assert start().wait(timeout=600) == 0, log.read_text("utf-8")
     for place, changed in RUNS.items():
         found = json.loads((records / f"{place}.json").read_text("utf-8"))
-        settings = runs.preset("smoke") | changed | {"fold": 2, "seed": 1}
-        assert found["parameters"] == settings
-        alone = experiments.run(experiments.Settings(**settings), smoke, progress=False)
+        settings = from_parameters(runs.preset("smoke") | changed | {"fold": 2, "seed": 1})
+        assert found["parameters"] == asdict(settings)
+        alone = experiments.run(settings, smoke, progress=False)
         assert found["metrics"] == json.loads(alone.record.read_text("utf-8"))["metrics"]
     before = {path: path.stat().st_mtime_ns for path in records.rglob("*.json")}
     assert start().wait(timeout=120) == 0  # done already: nothing is made again
