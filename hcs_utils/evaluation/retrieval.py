@@ -43,7 +43,7 @@ def retrieval(
     and the interval is that of the mean, had other compounds been held out.
 
     `names`, for a compound with several fields: the pair that each row of query and each row of
-    gallery belongs to (pairs are in the order of the query's names). One row of each name is drawn
+    gallery belongs to; pairs then stand in the sorted order of names. One row of each name is drawn
     anew for every pool, and the interval resamples names.
 
     form "pools": `pools` random pools, without replacement within one. "matched": the pool of each
@@ -172,7 +172,7 @@ def _paired(
                 f"{len(alone)} names are in one table only: {listed([str(n) for n in alone])}; "
                 "every pair needs a row in both."
             )
-        code, known = pd.factorize(ours)
+        code, known = pd.factorize(ours, sort=True)
         codes = code, pd.Index(known).get_indexer(theirs)
     elif len(query) != len(gallery):
         raise InputError(

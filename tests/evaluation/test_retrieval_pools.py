@@ -116,7 +116,7 @@ def test_rows_of_a_name_are_drawn_anew_and_all_of_them():
 
 def test_names_may_stand_in_any_order_and_be_words():
     molecule, image, owner, properties = screen(90)
-    names = np.array([f"compound {k}" for k in range(90)])
+    names = np.array([f"compound {k:02d}" for k in range(90)])
     turned = np.random.default_rng(3).permutation(len(image))
     options = {"pool": 90, "pools": 400, "k": (1, 5)}
     first = retrieval(molecule, image, names=(names, names[owner]), **options)
@@ -126,6 +126,9 @@ def test_names_may_stand_in_any_order_and_be_words():
     one = retrieval(molecule, image[::3], **matched)
     other = retrieval(molecule, image[::3], names=(names, names), **matched)
     pd.testing.assert_series_equal(one["value"], other["value"])
+    there = retrieval(image[turned], molecule, names=(names[owner[turned]], names), **matched)
+    back = retrieval(image, molecule, names=(names[owner], names), **matched)
+    np.testing.assert_allclose(there["value"], back["value"], atol=0.03)
 
 
 def test_faulty_input_is_an_error():
