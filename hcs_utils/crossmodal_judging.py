@@ -63,8 +63,8 @@ def retrieved(
     - _blocks: as released, one field a compound and blocks in the order of InChI
     - _inverted: as the released code with L2, whose distances are taken for similarities
 
-    chance_hr1, … is what guessing gives; `compounds`, how many are held out. Compounds of the same
-    SMILES are one, negative controls are none.
+    chance_hr1, … is what guessing gives; `compounds`, how many are held out. Compounds that are
+    one molecule (column `molecule`, else `smiles`) count as one, negative controls as none.
     """
     molecule, image, name, smiles, well = _held_out(molecules, fields, table, "test")
     many = len(molecule)
@@ -236,7 +236,8 @@ def _both_ways(molecule: np.ndarray, image: np.ndarray, names: tuple, options: d
 def _held_out(molecules, fields, table, part: str, least: int = 2):
     """Molecules [n d], images [m d], the molecule of each image, SMILES [n] and well [m]."""
     of = table[table["split"].eq(part) & table["role"].ne("negcon") & table["smiles"].ne("")]
-    listed = of.drop_duplicates("smiles").sort_values("compound")
+    of = of.assign(molecule=_molecule(of))
+    listed = of.sort_values("compound").drop_duplicates("molecule")
     if len(listed) < least:
         raise InputError(
             f"The {part} part has {len(listed)} compounds with SMILES; retrieval needs {least} or "
@@ -252,7 +253,7 @@ def _held_out(molecules, fields, table, part: str, least: int = 2):
         raise InputError("molecules must have one row a compound; a compound is there twice.")
     molecule = features(known.loc[listed["compound"]])
     image = _z(fields, of)
-    name = pd.Index(listed["smiles"]).get_indexer(of["smiles"])
+    name = pd.Index(listed["molecule"]).get_indexer(of["molecule"])
     return molecule, image, name, listed["smiles"].tolist(), (of["plate"] + of["well"]).to_numpy()
 
 
@@ -280,11 +281,16 @@ def _inchi(smiles: list[str]) -> list[str]:
         return [Chem.MolToInchi(Chem.MolFromSmiles(one)) for one in smiles]
 
 
+def _molecule(table: pd.DataFrame) -> pd.Series:
+    """The group of compounds that are one molecule: as the split has it, else of one SMILES."""
+    return table["molecule"] if "molecule" in table else table["smiles"]
+
+
 def _undivided(table: pd.DataFrame) -> None:
     of = table[table["role"].ne("negcon") & table["smiles"].ne("") & table["split"].ne("")]
-    parts = of.groupby("smiles")["split"].nunique()
+    parts = of["split"].groupby(_molecule(of)).nunique()
     if (parts > 1).any():
-        names = of[of["smiles"].isin(parts.index[parts > 1])]["compound"].unique()
+        names = of[_molecule(of).isin(parts.index[parts > 1])]["compound"].unique()
         raise InputError(
             f"{len(names)} molecules are in more than one part of the split: "
             f"{', '.join(map(str, names[:20]))}. Split by compound or by scaffold."

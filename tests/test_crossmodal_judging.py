@@ -211,6 +211,19 @@ def test_few_compounds_make_smaller_pools(table):
     assert "m2i_hr5" not in scores and value(scores["m2i_hr1"]) == 1
 
 
+def test_names_of_one_molecule_are_one_compound(table, perfect):
+    molecules, fields = planted(table, noise=0.05)
+    twin = table["compound"].eq("C090") & table["batch"].isin(["B1", "B3"])
+    named = table.assign(compound=table["compound"].mask(twin, "C090b"))
+    both = pd.concat(
+        [molecules, molecules[molecules["compound"] == "C090"].assign(compound="C090b")]
+    )
+    assert judging.retrieved(both, fields, named, SETTINGS)["m2i_hr1"] == perfect["m2i_hr1"]
+    grouped = table.assign(molecule=table["smiles"].str[:0] + table["compound"])
+    pair = grouped.assign(molecule=grouped["molecule"].replace({"C091": "C090"}))
+    assert judging.retrieved(molecules, fields, pair, SETTINGS)["compounds"] == 119
+
+
 def test_faults_are_told(table):
     molecules, fields = planted(table)
     with pytest.raises(InputError, match=r"1 compounds of the test part have no molecule: C090"):
