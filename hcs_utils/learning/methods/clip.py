@@ -1,0 +1,120 @@
+"""CLIP: a molecule and an image of its wells find each other in a minibatch."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hcs_utils.errors import InputError
+from hcs_utils.learning.compound_minibatches import CompoundMinibatch
+from hcs_utils.learning.methods.centers import all_rows
+from hcs_utils.learning.methods.ratios import log_ratios, unit_views
+from hcs_utils.learning.space import Space
+
+
+@dataclass(frozen=True)
+class CLIPConfig:
+    """The paper names no temperature. Released: 0.5 for CLIP, 1 for EMM and IMM, never learned."""
+
+    temperature: float = 0.1
+    learn_temperature: bool = False
+    temperature_min: float = 0.01
+    temperature_max: float = 1.0
+    form: str = "paper"
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+def clip_loss(
+    mol: Float[Tensor, "n d"],
+    img: Float[Tensor, "n d"],
+    temperature: Tensor | float | int,
+    form: str = "paper",
+) -> Float[Tensor, ""]:
+    r"""Symmetric InfoNCE of cosines :math:`s_{ij} = \langle m_i, v_j \rangle`:
+
+    .. math:: -\frac{1}{2N} \sum_i \log\frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ij}/\tau}}
+              + \log\frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ji}/\tau}}
+
+    form "released" (`NTXent`): image to molecule alone, and the sum leaves j = i out.
+    """
+    mol, img = unit_views(mol, img[:, None], temperature)
+    if form == "released":
+        return -log_ratios(img, mol[:, None], temperature).mean()
+    s = mol @ img[:, 0].T / temperature
+    own = torch.arange(len(s), device=s.device)
+    return (F.cross_entropy(s, own) + F.cross_entropy(s.T, own)) / 2
+
+
+class CLIP(nn.Module):
+    """A space trained so that a molecule is nearest to the cells it was given to.
+
+    Of several views of a compound CLIP takes the first. The minibatches of all processes are one.
+    """
+
+    def __init__(self, space: Space, config: CLIPConfig | None = None):
+        super().__init__()
+        self.space, self.config = space, config or CLIPConfig()
+        self.compounds = self.views = 0  # N and M of the last minibatch
+        if self.config.learn_temperature:
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(self.config.temperature)))
+
+    @property
+    def encoder(self) -> Space:
+        return self.space
+
+    @property
+    def temperature(self) -> float | Tensor:
+        learned = self.config.learn_temperature
+        return self.log_temperature.exp() if learned else float(self.config.temperature)
+
+    @property
+    def trivial_loss(self) -> float:
+        """The loss where all outputs are equal; NaN before the first minibatch, whose N counts."""
+        others = self.compounds - 1
+        return math.log(others) * self.terms if others > 1 else math.nan
+
+    @property
+    def terms(self) -> float:
+        """Of how many times ln (N − 1) the loss of equal outputs is made."""
+        paper = self.config.form == "paper"
+        return math.log(self.compounds) / math.log(self.compounds - 1) if paper else 1.0
+
+    def objective(self, mol: Tensor, img: Tensor) -> Tensor:
+        """The loss of molecules [n w] and images [n m w]."""
+        return clip_loss(mol, img[:, 0], self.temperature, self.config.form)
+
+    def outputs(self, minibatch: CompoundMinibatch) -> tuple[Tensor, Tensor]:
+        """Molecules [n w] and images [n m w] of all processes, in float32 at least."""
+        n, m = len(minibatch.label), minibatch.views
+        if len(minibatch.images) != n * m:
+            raise InputError(
+                f"A minibatch of {n} compounds with {m} views each needs {n * m} images, and has "
+                f"{len(minibatch.images)}."
+            )
+        mol, img = self.space.molecules(minibatch.molecules), self.space(minibatch.images)
+        kind = torch.promote_types(img.dtype, torch.float32)
+        return all_rows(mol.to(kind)), all_rows(img.to(kind).view(n, m, -1))
+
+    def loss(self, minibatch: CompoundMinibatch, progress: float) -> tuple[Tensor, dict]:
+        """The loss, and beside it τ and how often, of the N at hand, the right one is nearest."""
+        mol, img = self.outputs(minibatch)
+        self.compounds, self.views = img.shape[:2]
+        with torch.autocast(mol.device.type, enabled=False):
+            found = dict(zip(("m2i_first", "i2m_first"), found_first(mol, img[:, 0]), strict=True))
+            found["temperature"] = torch.as_tensor(self.temperature).detach().to(mol)
+            return self.objective(mol, img), found
+
+    def before_step(self, progress: float) -> None:
+        """Nothing is frozen here."""
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """A learned temperature goes back between its bounds."""
+        if self.config.learn_temperature:
+            low, high = self.config.temperature_min, self.config.temperature_max
+            self.log_temperature.clamp_(math.log(low), math.log(high))
