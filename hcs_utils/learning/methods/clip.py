@@ -1,4 +1,4 @@
-"""CLIP: a molecule and an image of its wells find each other in a minibatch."""
+"""CLIP between molecules and images (cross-modal paper, 4.3), on which EMM and IMM build."""
 
 import math
 from dataclasses import dataclass
@@ -11,43 +11,46 @@ from torch import Tensor, nn
 from hcs_utils.errors import InputError
 from hcs_utils.learning.compound_minibatches import CompoundMinibatch
 from hcs_utils.learning.methods.centers import all_rows
-from hcs_utils.learning.methods.ratios import log_ratios, unit_views
+from hcs_utils.learning.methods.contrast import check, check_settings, contrast, found_first
 from hcs_utils.learning.space import Space
 
 
 @dataclass(frozen=True)
 class CLIPConfig:
-    """The paper names no temperature. Released: 0.5 for CLIP, 1 for EMM and IMM, never learned."""
+    """The paper gives no temperature; released values in brackets, fixed there."""
 
-    temperature: float = 0.1
+    temperature: float | int = 0.1  # τ, at the start where it is learned [CLIP 0.5, EMM, IMM 1]
     learn_temperature: bool = False
-    temperature_min: float = 0.01
-    temperature_max: float = 1.0
-    form: str = "paper"
+    temperature_min: float | int = 0.01  # bounds of a learned τ, enforced after every step
+    temperature_max: float | int = 1.0
+    form: str = "paper"  # of the loss, or "released"
 
     def __post_init__(self):
         check_settings(self)
 
 
 def clip_loss(
-    mol: Float[Tensor, "n d"],
-    img: Float[Tensor, "n d"],
-    temperature: Tensor | float | int,
+    mol: Float[Tensor, "n d"], img: Float[Tensor, "n d"], temperature: float | int | Tensor,
     form: str = "paper",
-) -> Float[Tensor, ""]:
-    r"""Symmetric InfoNCE of cosines :math:`s_{ij} = \langle m_i, v_j \rangle`:
+) -> Float[Tensor, ""]:  # fmt: skip
+    r"""Which image is this molecule's, and which molecule this image's, of N?
 
-    .. math:: -\frac{1}{2N} \sum_i \log\frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ij}/\tau}}
-              + \log\frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ji}/\tau}}
+    ``paper``: the symmetric InfoNCE that "CLIP" names (the paper writes no equation), with
+    :math:`s_{ij} = \cos(u_i^{mol}, u_j^{img})`,
 
-    form "released" (`NTXent`): image to molecule alone, and the sum leaves j = i out.
+    ```{math}
+    -\frac{1}{2N} \sum_i \left[ \log \frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ij}/\tau}}
+    + \log \frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ji}/\tau}} \right]
+    ```
+
+    ``released``: its second half alone, images asking for molecules, and j ≠ i below the line.
     """
-    mol, img = unit_views(mol, img[:, None], temperature)
+    check(temperature, mol, img)
+    own, rest = contrast(img[:, None], mol[:, None], temperature)
     if form == "released":
-        return -log_ratios(img, mol[:, None], temperature).mean()
-    s = mol @ img[:, 0].T / temperature
-    own = torch.arange(len(s), device=s.device)
-    return (F.cross_entropy(s, own) + F.cross_entropy(s.T, own)) / 2
+        return (rest - own).mean()
+    other = contrast(mol[:, None], img[:, None], temperature)[1]
+    return (F.softplus(rest - own) + F.softplus(other - own)).mean() / 2
 
 
 class CLIP(nn.Module):
@@ -75,14 +78,8 @@ class CLIP(nn.Module):
     @property
     def trivial_loss(self) -> float:
         """The loss where all outputs are equal; NaN before the first minibatch, whose N counts."""
-        others = self.compounds - 1
-        return math.log(others) * self.terms if others > 1 else math.nan
-
-    @property
-    def terms(self) -> float:
-        """Of how many times ln (N − 1) the loss of equal outputs is made."""
-        paper = self.config.form == "paper"
-        return math.log(self.compounds) / math.log(self.compounds - 1) if paper else 1.0
+        others = self.compounds - (self.config.form == "released")
+        return math.log(others) if others > 1 else math.nan
 
     def objective(self, mol: Tensor, img: Tensor) -> Tensor:
         """The loss of molecules [n w] and images [n m w]."""
@@ -105,7 +102,7 @@ class CLIP(nn.Module):
         mol, img = self.outputs(minibatch)
         self.compounds, self.views = img.shape[:2]
         with torch.autocast(mol.device.type, enabled=False):
-            found = dict(zip(("m2i_first", "i2m_first"), found_first(mol, img[:, 0]), strict=True))
+            found = found_first(mol, img[:, 0])
             found["temperature"] = torch.as_tensor(self.temperature).detach().to(mol)
             return self.objective(mol, img), found
 

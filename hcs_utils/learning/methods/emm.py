@@ -1,5 +1,6 @@
 """EMM: a molecule and several views of its cells, one by one (cross-modal paper, equation 1)."""
 
+import math
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -9,7 +10,6 @@ from hcs_utils.learning.methods.clip import CLIP, CLIPConfig
 from hcs_utils.learning.methods.contrast import check, contrast
 
 
-@dataclass(frozen=True)
 @dataclass(frozen=True)
 class EMMConfig(CLIPConfig):
     """As CLIP's."""
@@ -48,8 +48,9 @@ class EMM(CLIP):
         super().__init__(space, config or EMMConfig())
 
     @property
-    def terms(self) -> float:
-        return 1.0
+    def trivial_loss(self) -> float:
+        """ln (N − 1) of equal outputs, in both forms; NaN before the first minibatch."""
+        return math.log(self.compounds - 1) if self.compounds > 2 else math.nan
 
     def objective(self, mol: Tensor, img: Tensor) -> Tensor:
         return emm_loss(mol, img, self.temperature, self.config.form)

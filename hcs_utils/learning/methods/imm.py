@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hcs_utils.errors import InputError
-from hcs_utils.learning.methods.clip import CLIP, CLIPConfig
+from hcs_utils.learning.methods.clip import CLIPConfig
 from hcs_utils.learning.methods.contrast import check, contrast
-from hcs_utils.learning.methods.emm import emm_loss
+from hcs_utils.learning.methods.emm import EMM, emm_loss
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,18 @@ def imm_loss(
     return emm_loss(mol, img, temperature) + gamma * within
 
 
-class IMM(CLIP):
+class IMM(EMM):
     """The space of molecules and several views, views among themselves, too (intra-modality)."""
 
     def __init__(self, space, config: IMMConfig | None = None):
         super().__init__(space, config or IMMConfig())
 
     @property
-    def terms(self) -> float:
+    def trivial_loss(self) -> float:
+        """EMM's for each of its terms: 1 and γ, or the weights of the released pairs."""
         m, gamma = self.views, float(self.config.gamma)
-        return 1 + gamma if self.config.form == "paper" else m + gamma * m * (m - 1) / 2
+        paper = self.config.form == "paper"
+        return super().trivial_loss * (1 + gamma if paper else m + gamma * m * (m - 1) / 2)
 
     def objective(self, mol: Tensor, img: Tensor) -> Tensor:
         c = self.config
