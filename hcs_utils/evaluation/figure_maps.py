@@ -57,9 +57,12 @@ def umap(features: ArrayLike, seed: int = 0, neighbours: int = 15) -> np.ndarray
 
 @drawn
 def umap_panels(
-    points: Mapping[str, ArrayLike], batch: ArrayLike, treatment: ArrayLike | None = None
+    points: Mapping[str, ArrayLike],
+    batch: ArrayLike,
+    treatment: ArrayLike | None = None,
+    what: str = "batch",
 ) -> Figure:
-    """One map for each named embedding `[n, 2]`, coloured by batch.
+    """One map for each named embedding `[n, 2]`, coloured by batch, or by `what` else is given.
 
     Below it, if treatments are given, the spot where most of them meet, enlarged and coloured by
     treatment: the six commonest there, others grey. After figure 2 of the CDCL paper.
@@ -83,7 +86,7 @@ def umap_panels(
         _bare(axes[0, column], _window(xy, share=1.06))
         if treatment is not None:
             _enlarge(axes[:, column], xy, np.asarray(treatment))
-    _batch_legend(figure, names(batch))
+    _batch_legend(figure, names(batch), what)
     return figure
 
 
@@ -228,9 +231,10 @@ def _bare(ax: Axes, window: np.ndarray) -> None:
     ax.spines[:].set_visible(True)
 
 
-def _batch_legend(figure: Figure, order: Sequence) -> None:
+def _batch_legend(figure: Figure, order: Sequence, what: str) -> None:
     if len(order) > 12:
-        figure.supxlabel(f"Each of {len(order)} batches has its colour.", fontsize=11, color=INK)
+        plural = f"{what}es" if what.endswith("ch") else f"{what}s"
+        figure.supxlabel(f"Each of {len(order)} {plural} has its colour.", fontsize=11, color=INK)
         return
     marks = [
         Line2D([], [], marker="o", ls="", color=colour, label=str(name))
@@ -240,7 +244,7 @@ def _batch_legend(figure: Figure, order: Sequence) -> None:
         handles=marks,
         loc="outside lower center",
         ncols=min(6, len(order)),
-        title="batch",
+        title=what,
         handletextpad=0.1,
         columnspacing=1.2,
     )
