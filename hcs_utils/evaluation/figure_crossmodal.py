@@ -1,6 +1,7 @@
 """Molecules beside images: what is found of what, how much is lost between labs, and answers."""
 
 from collections.abc import Sequence
+from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -98,15 +99,7 @@ def molecule_picture(smiles: str, width: int = 320, height: int = 240) -> np.nda
     options.bondLineWidth, options.minFontSize = 2, 14
     rdMolDraw2D.PrepareAndDrawMolecule(canvas, molecule)
     canvas.FinishDrawing()
-    return _decoded(canvas.GetDrawingText())
-
-
-def _decoded(png: bytes) -> np.ndarray:
-    from io import BytesIO
-
-    from PIL import Image
-
-    return np.asarray(Image.open(BytesIO(png)).convert("RGBA"))
+    return np.uint8(255 * plt.imread(BytesIO(canvas.GetDrawingText())) + 0.5)
 
 
 @drawn
