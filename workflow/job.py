@@ -5,7 +5,8 @@ On a cluster the parent is the scheduler's own step on that machine: the job end
 with the command that submitted it.
 
     job.py prepare SCREEN SIZE IMAGE_PX        the grid: a screen in its store
-    job.py run OUTPUT PRESET NAME=VALUE …      the grid: notebook 22
+    job.py cdcl OUTPUT PRESET NAME=VALUE …     the grid: notebook 22
+    job.py crossmodal OUTPUT PRESET NAME=VALUE …  notebook 32
     job.py plan OUT REQUEST                    preprocessing: its plan, from settings as JSON
     job.py plate OUT FOLDER [allow_missing]    preprocessing: one plate
     job.py join OUT [allow_missing] [tidy]     preprocessing: all plates
@@ -16,12 +17,16 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from hcs_utils import files
 from hcs_utils.errors import InputError
 
-NOTEBOOK = "notebooks/22_cdcl_run.ipynb"
+NOTEBOOKS = {
+    "cdcl": "notebooks/22_cdcl_run.ipynb",
+    "crossmodal": "notebooks/32_crossmodal_run.ipynb",
+}
 
 
 def follow_parent(every_sec: float = 1.0) -> None:
@@ -45,7 +50,7 @@ def prepare(screen: str, size: str, image_px: str) -> None:
     print(experiments.prepare(screen, size, int(image_px)).store.path)
 
 
-def run(output: str, preset: str, *pairs: str) -> None:
+def run(experiment: str, output: str, preset: str, *pairs: str) -> None:
     import yaml
 
     from hcs_utils import runs
@@ -53,7 +58,7 @@ def run(output: str, preset: str, *pairs: str) -> None:
     given = dict(pair.split("=", 1) for pair in pairs)
     parameters = {name: yaml.safe_load(value) for name, value in given.items()}
     try:
-        print(runs.execute(NOTEBOOK, output, parameters, preset, progress=False))
+        print(runs.execute(NOTEBOOKS[experiment], output, parameters, preset, progress=False))
     except runs.NotebookError as error:
         sys.exit(f"Error: {error}")
 
@@ -136,7 +141,8 @@ def join(out: str, *words: str) -> None:
 def main(command: str, *arguments: str) -> int:
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     follow_parent()
-    jobs = {"prepare": prepare, "run": run, "plan": plan, "plate": plate, "join": join}
+    jobs = {"prepare": prepare, "plan": plan, "plate": plate, "join": join}
+    jobs |= {name: partial(run, name) for name in NOTEBOOKS}
     try:
         jobs[command](*arguments)
     except InputError as error:

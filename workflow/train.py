@@ -1,7 +1,9 @@
-"""One run of notebook 22 without the notebook: on one device, or on several under ``torchrun``.
+"""One run of notebook 22 or 32 without the notebook: on one device, or several under ``torchrun``.
 
     python workflow/train.py -f workflow/presets/full.yaml -p method cdcl
     torchrun --nproc-per-node 4 workflow/train.py -f workflow/presets/full.yaml -p method cdcl
+    torchrun --nproc-per-node 4 workflow/train.py --crossmodal \
+        -f workflow/presets/full.yaml -p crossmodal_method emm
 
 Parameters are given as to papermill, and misspelt ones refused. The first process prepares the
 screen, writes the checkpoints, embeds, judges and saves the record; the others share the training.
@@ -13,13 +15,15 @@ import dataclasses
 import os
 import sys
 
-from hcs_utils import experiments, runs
+from hcs_utils import crossmodal, crossmodal_settings, experiments, runs
 from hcs_utils.errors import InputError
 from hcs_utils.learning import ranks
 from job import follow_parent
 
+CROSSMODAL = ("m2i_hr1", "m2i_hr10", "m2i_mrr", "i2m_mrr")
 
-def asked(words: list[str] | None = None) -> experiments.Settings:
+
+def asked(words: list[str] | None = None) -> experiments.Settings | crossmodal.CrossmodalSettings:
     """Settings from the command line: those of a file, then those of ``-p``."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter
@@ -29,8 +33,11 @@ def asked(words: list[str] | None = None) -> experiments.Settings:
         "-p", "--parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="goes before the file; as often as needed",
     )  # fmt: skip
+    parser.add_argument("--crossmodal", action="store_true", help="notebook 32, not 22")
     given = parser.parse_args(words)
     known = {field.name for field in dataclasses.fields(experiments.Settings)}
+    if given.crossmodal:
+        known = set(crossmodal_settings.parameters())
     chosen = runs.parsed([f"{name}={value}" for name, value in given.parameters])
     runs.refuse(chosen, known)
     if given.parameters_file:
@@ -38,10 +45,12 @@ def asked(words: list[str] | None = None) -> experiments.Settings:
         others = set().union(*(runs.read_settings(path) for path in runs.presets().values()))
         runs.refuse(set(settings) - others, known)  # a preset serves other notebooks, too
         chosen = {name: value for name, value in settings.items() if name in known} | chosen
+    if given.crossmodal:
+        return crossmodal_settings.from_parameters(chosen)
     return experiments.Settings(**chosen)
 
 
-def train(settings: experiments.Settings) -> None:
+def train(settings: experiments.Settings | crossmodal.CrossmodalSettings) -> None:
     if ranks.count() > 1:
         follow_parent()  # torchrun killed: nothing is left that writes to the same run
     place = (settings.screen, settings.size, settings.image_px)
@@ -49,10 +58,14 @@ def train(settings: experiments.Settings) -> None:
         experiments.prepare(*place, progress=True)
     ranks.wait()
     screen = experiments.prepare(*place)
+    other = isinstance(settings, crossmodal.CrossmodalSettings)
+    module = crossmodal if other else experiments
     if ranks.this():
-        return experiments.assist(settings, screen)
-    result = experiments.run(settings, screen)
-    for name in ("knn", "knn_znorm", "chance"):
+        return module.assist(settings, screen)
+    result = module.run(settings, screen)
+    for name in CROSSMODAL if other else ("knn", "knn_znorm", "chance"):
+        if name not in result.metrics:  # a pool of fewer than ten has no HR@10
+            continue
         value, *interval = result.metrics[name] if name != "chance" else [result.metrics[name]]
         spread = " ({:.3f} to {:.3f})".format(*interval) if interval else ""
         print(f"{name:<10} {value:.3f}{spread}")

@@ -52,6 +52,7 @@ class LibraryConfig(SimulatedConfig):
 
     treatments: int = 700
     levels: int = 0
+    structure_share: float | int = 0.8
     plates: int = 2
     wells: int = 1
     control_wells: int = 24
