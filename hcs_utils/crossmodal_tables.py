@@ -97,6 +97,34 @@ def told(ours: pd.DataFrame, method: str) -> str:
     return f"{mean:.3f}{'' if np.isnan(sd) else f' ± {sd:.3f}'} ({n:.0f})"
 
 
+def for_bars(
+    paper: pd.DataFrame,
+    found: pd.DataFrame,
+    metrics: Mapping[str, str],
+    names: Mapping[str, str],
+    lines: Mapping[str, str | float],
+) -> pd.DataFrame:
+    """What `figure_crossmodal.bars` draws: a row for each metric (panel) and method.
+
+    `found`: records of one preset. Means over its runs of the value and of both ends of its own
+    interval (over compounds, not over runs); NaN where it was not run. `lines` has for each metric
+    the metric of what guessing gives, or its number.
+    """
+    rows = []
+    for metric, title in metrics.items():
+        at = lines[metric]
+        if isinstance(at, str):
+            at = found[at].mean() if at in found else np.nan
+        for method, name in names.items():
+            of = found[found["method"] == method]
+            known = paper[(paper["metric"] == metric) & (paper["method"] == method)]["mean"]
+            row = {"panel": title, "method": name, "line": float(at)}
+            for part, column in zip(("value", "low", "high"), ("", "_low", "_high"), strict=True):
+                row[part] = float(of[metric + column].mean()) if metric + column in of else np.nan
+            rows.append(row | {"paper": float(known.iloc[0]) if len(known) else np.nan})
+    return pd.DataFrame(rows)
+
+
 def judge(
     asked: pd.DataFrame, paper: pd.DataFrame, found: pd.DataFrame, presets: Sequence[str]
 ) -> pd.DataFrame:

@@ -138,3 +138,18 @@ def test_ahead_names_the_best_of_the_paper_s_methods(found):
     table = crossmodal_tables.ahead(quick, ["m2i_mrr", "g_nss_logistic", "absent"])
     assert table.loc["m2i_mrr", ["best", "second"]].tolist() == ["emm", "imm"]
     assert table.loc["g_nss_logistic", "best"] == "clip" and "absent" not in table.index
+
+
+def test_bars_have_means_of_values_and_of_their_own_intervals(found):
+    quick = found[found["preset"] == "quick"].assign(chance_mrr=0.05)
+    names = {"emm": "EMM", "ecfp": "ECFP"}
+    metrics = {"m2i_mrr": "there", "i2m_mrr": "back"}
+    lines = {"m2i_mrr": "chance_mrr", "i2m_mrr": 0.02}
+    table = crossmodal_tables.for_bars(crossmodal_tables.tables(), quick, metrics, names, lines)
+    first = table.iloc[0]
+    np.testing.assert_allclose(first[["value", "low", "high"]].astype(float), [0.21, 0.11, 0.31])
+    assert (first["paper"], first["line"], first["method"]) == (0.225, 0.05, "EMM")
+    assert table.iloc[1][["value", "low", "paper"]].isna().all()
+    assert np.isnan(table.iloc[2]["low"]) and table.iloc[2]["line"] == 0.02
+    none = crossmodal_tables.for_bars(crossmodal_tables.tables(), quick[:0], metrics, names, lines)
+    assert none["value"].isna().all()
