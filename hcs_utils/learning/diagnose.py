@@ -17,6 +17,7 @@ from tqdm import tqdm
 from hcs_utils.errors import InputError
 from hcs_utils.learning import signs
 from hcs_utils.learning.backbones import encoder
+from hcs_utils.learning.compound_minibatches import CompoundMinibatches
 from hcs_utils.learning.methods.barlow_only import BYOLBarlow, DINOBarlow
 from hcs_utils.learning.methods.cdcl import CDCL
 from hcs_utils.learning.methods.dino import DINO
@@ -80,7 +81,7 @@ class Doctor:
 
     def __init__(
         self,
-        stream: Minibatches,
+        stream: Minibatches | CompoundMinibatches,
         fields: int = 192,
         k: int = 10,
         labels: bool = False,
@@ -92,7 +93,10 @@ class Doctor:
         self.k, self.labels, self.say = max(1, min(k, len(chosen) // 4)), labels, say
         self.treatment, self.batch = stream.label[chosen], stream.domain[chosen]
         self.plate, self.normaliser = torch.from_numpy(stream.plate[chosen]), stream.normaliser
-        images, views = stream.images[torch.from_numpy(stream.rows[chosen])].cpu(), stream.views
+        images = stream.images[torch.from_numpy(stream.rows[chosen])].cpu()
+        views = getattr(
+            stream.views, "crops", stream.views
+        )  # of compounds: how their views are cut
         self.views = 2 + 2 * views.locals_per_image
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

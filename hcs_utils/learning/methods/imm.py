@@ -7,13 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hcs_utils.errors import InputError
-from hcs_utils.learning.methods.clip import CLIPConfig
 from hcs_utils.learning.methods.contrast import check, contrast
-from hcs_utils.learning.methods.emm import EMM, emm_loss
+from hcs_utils.learning.methods.emm import EMM, EMMConfig, emm_loss
 
 
 @dataclass(frozen=True)
-class IMMConfig(CLIPConfig):
+class IMMConfig(EMMConfig):
     gamma: float | int = 0.5  # γ, weight of the pairs of images (paper and code)
     pairs: str = "distinct"  # B_M: a ≠ b, or "all" with a = b
 
