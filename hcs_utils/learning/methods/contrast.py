@@ -1,12 +1,13 @@
 """What CLIP's, EMM's and IMM's losses share: cosines over τ, own against all others, in chunks."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from hcs_utils.errors import InputError
 
@@ -34,21 +35,41 @@ def contrast(
     anchors, others = (F.normalize(x.to(kind), dim=-1) for x in (anchors, others))
     anchors = anchors / temperature
     own = torch.einsum("nkd,nmd->nkm", anchors, others)
-    n, k, _ = anchors.shape
     table = others.transpose(0, 1).flatten(0, 1)  # [m n d]: sums run along the last axis
-    rows = max(1, chunk // (k * len(table)))
-    parts = [(part, table, n, i * rows) for i, part in enumerate(anchors.split(rows))]
-    if len(parts) == 1 or not torch.is_grad_enabled():
-        return own, torch.cat([_rest(*part) for part in parts])
-    found = [checkpoint(_rest, *p, use_reentrant=False, preserve_rng_state=False) for p in parts]
-    return own, torch.cat(found)
+    return own, Rest.apply(anchors, table, max(1, chunk // (anchors.shape[1] * len(table))))
 
 
-def _rest(anchors: Tensor, table: Tensor, n: int, first: int) -> Tensor:
-    """log Σ over the other compounds [c k m] for the anchors of compounds ``first`` onwards."""
-    scores = (anchors.flatten(0, 1) @ table.mT).view(*anchors.shape[:2], -1, n)
-    scores.diagonal(first, 0, 3).fill_(-torch.inf)  # j = i
-    return scores.logsumexp(-1)
+class Rest(torch.autograd.Function):
+    """log Σ over the other compounds [n k m]; only inputs and sums are kept for the gradient."""
+
+    @staticmethod
+    def forward(ctx, anchors: Tensor, table: Tensor, rows: int) -> Tensor:
+        found = torch.cat([s.logsumexp(-1) for _, s in _scores(anchors, table, rows)])
+        ctx.save_for_backward(anchors, table, found)
+        ctx.rows = rows
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        anchors, table, found = ctx.saved_tensors
+        of_anchors, of_table = torch.empty_like(anchors), torch.zeros_like(table)
+        for part, scores in _scores(anchors, table, ctx.rows):
+            pull = scores.sub_(found[part][..., None]).exp_().mul_(gradient[part][..., None])
+            pull = pull.view(-1, len(table))
+            of_anchors[part] = (pull @ table).view_as(anchors[part])
+            of_table.addmm_(pull.mT, anchors[part].flatten(0, 1))
+        return of_anchors, of_table, None
+
+
+def _scores(anchors: Tensor, table: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+    """Scores [r k m n] of some compounds' anchors with all rows of the table, −∞ where j = i."""
+    n, k, _ = anchors.shape
+    for first in range(0, n, rows):
+        part = slice(first, min(first + rows, n))
+        scores = (anchors[part].flatten(0, 1) @ table.mT).view(-1, k, len(table) // n, n)
+        scores.diagonal(first, 0, 3).fill_(-torch.inf)
+        yield part, scores
 
 
 def check(temperature: float | int | Tensor, *sides: Tensor) -> None:
@@ -57,15 +78,11 @@ def check(temperature: float | int | Tensor, *sides: Tensor) -> None:
     Numbers are looked at on CPUs only: an accelerator would have to be waited for. There the loss
     is NaN, and `train.fit` stops.
     """
-    if (isinstance(temperature, float | int) or temperature.device.type == "cpu") and not (
-        temperature > 0
-    ):
+    here = isinstance(temperature, float | int) or temperature.device.type == "cpu"
+    if here and not temperature > 0:
         raise InputError(f"temperature is {float(temperature)}: it must be above 0, such as 0.1.")
     if len({len(x) for x in sides}) > 1:
-        raise InputError(
-            f"{len(sides[0])} molecules stand against images of {len(sides[1])} compounds: a "
-            "minibatch needs both of each compound, in one order."
-        )
+        raise InputError(f"{len(sides[0])} molecules, and images of {len(sides[1])} compounds.")
     if len(sides[0]) < 2:
         raise InputError(
             f"A minibatch of {len(sides[0])} compound(s) has no others to tell it from. Give two "

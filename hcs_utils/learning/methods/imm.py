@@ -57,10 +57,11 @@ def imm_loss(
         )
     if form == "released":
         slots = torch.cat([mol[:, None], img], 1)
-        own, rest = contrast(slots, slots, temperature)
-        weight = torch.full_like(own[0], gamma).triu(1)
-        weight[0, 1:] = 1.0
-        return ((rest - own) * weight).sum((1, 2)).mean()
+        loss = 0
+        for a in range(m):
+            own, rest = contrast(slots[:, a : a + 1], slots[:, a + 1 :], temperature)
+            loss = loss + (gamma if a else 1) * (rest - own).sum((1, 2)).mean()
+        return loss
     own, rest = contrast(img, img, temperature)
     if pairs == "distinct":
         same = torch.eye(m, dtype=torch.bool, device=img.device)
