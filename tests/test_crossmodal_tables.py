@@ -129,7 +129,17 @@ def test_claims_are_judged_by_the_one_rule_with_the_paper_s_numbers(found):
     assert row["difference"] == pytest.approx(0.1)
     assert judged.loc["IMM beats CLIP: molecule → image", "verdict"] == "partly"
     assert judged.loc["EMM generalises over sources better than CLIP", "verdict"] == "not"
-    assert judged.loc["IMM better than EMM", "verdict"] == "partly"
+    assert judged.loc["IMM generalises better still than EMM", "verdict"] == "partly"
+
+
+def test_neither_wins_where_each_is_ahead_somewhere(found):
+    quick = found[found["preset"] == "quick"].copy()
+    assert crossmodal_tables.neither(quick, PRESETS) == "partly"  # both by a mean only
+    quick.loc[quick["method"] == "emm", "m2i_mrr"] = [0.5, 0.51, 0.52]
+    quick.loc[quick["method"] == "imm", "i2m_mrr"] = [0.5, 0.51, 0.52]
+    assert crossmodal_tables.neither(quick, PRESETS) == "reproduced"
+    assert crossmodal_tables.neither(quick, PRESETS, ("m2i_mrr",)) == "not"
+    assert crossmodal_tables.neither(quick[quick["method"] != "imm"], PRESETS) == "not run"
 
 
 def test_ahead_names_the_best_of_the_paper_s_methods(found):

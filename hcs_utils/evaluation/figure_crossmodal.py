@@ -20,12 +20,19 @@ _ATOMS = {7: "blue", 8: "vermillion", 9: "green", 17: "green", 35: "green", 16: 
 
 
 @drawn
-def bars(table: pd.DataFrame, label: str = "", line: str = "chance", columns: int = 3) -> Figure:
+def bars(
+    table: pd.DataFrame,
+    label: str = "",
+    line: str = "chance",
+    columns: int = 3,
+    floors: Sequence[str] = (),
+) -> Figure:
     """A panel for each of `panel`, a bar for each of `method`, all in the order given.
 
     `table` has the columns `panel`, `method`, `value`, `low`, `high` (NaN where unknown), `paper`
     (a tick; NaN where it has none) and `line` (dashed, the same for a panel: what guessing gives),
-    in the unit of `label`. What was not run has NaN as value, and says so.
+    in the unit of `label`. What was not run has NaN as value, and says so. Methods among `floors`
+    are grey.
     """
     wanted = ["panel", "method", "value", "low", "high", "paper", "line"]
     if missing := [name for name in wanted if name not in table]:
@@ -40,13 +47,14 @@ def bars(table: pd.DataFrame, label: str = "", line: str = "chance", columns: in
         rows, columns, figsize=(9.2, rows * (0.75 + 0.34 * len(methods)) + 0.6), squeeze=False,
         sharey=True, layout="constrained",
     )  # fmt: skip
-    hues = dict(zip(methods, colours(max(len(methods), 1)), strict=False))
+    coloured = [method for method in methods if method not in floors]
+    hues = dict(zip(coloured, colours(max(len(coloured), 1)), strict=False))
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for ax, panel in zip(axes.flat, panels, strict=False):
         of = table[table["panel"] == panel].set_index("method").reindex(methods)
         _bars(ax, of, hues)
-        ax.set_title(str(panel))
+        ax.set_title(str(panel), fontsize=12)
         ax.set_yticks(range(len(methods)), methods)
     axes[0, 0].set_ylim(len(methods) - 0.45, -0.55)
     axes[-1, (len(panels) - 1) % columns // 2].set_xlabel(label)
@@ -65,7 +73,7 @@ def _bars(ax: Axes, of: pd.DataFrame, hues: dict) -> None:
             ax.text(0.02, i, "not run", transform=ax.get_yaxis_transform(), va="center",
                     fontsize=11)  # fmt: skip
         else:
-            ax.barh(i, row["value"], height=0.62, color=hues[method], alpha=0.55)
+            ax.barh(i, row["value"], height=0.62, color=hues.get(method, INK), alpha=0.55)
         if not np.isnan(row["low"]):
             ax.plot([row["low"], row["high"]], [i, i], color=INK, lw=2.2, solid_capstyle="butt")
         ax.plot(row["paper"], i, marker="|", ms=15, mew=2.5, color=INK, ls="")
