@@ -462,6 +462,8 @@ band = tuple(null) if len(null) == 2 and np.isfinite(null).all() else None
 if len(of):
     drawn = of[of["switch"] != "bf16"]
     display(figure_ledger.forest(drawn, "difference, points", band, "arithmetic, 16 − 32 bits"))
+
+# %%
 print(f"{of['switch'].nunique()} of {first['switch'].nunique()} switches measured, ", end="")
 print(f"{sum(bool(s.reason) for s in ledger)} places with no number to measure")
 
