@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from hcs_utils import crossmodal, crossmodal_assemble, records
+from hcs_utils import crossmodal_judging as judging
 from hcs_utils.crossmodal import judge_again, load, run, run_folder
 from hcs_utils.crossmodal_assemble import ready
 from hcs_utils.crossmodal_settings import METHODS, TRAINED, CrossmodalSettings
@@ -30,6 +31,12 @@ SMOKE = CrossmodalSettings(
 def own_places(tmp_path, monkeypatch):
     monkeypatch.setenv("HCS_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("HCS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(crossmodal, "judge", retrieved_only)
+
+
+def retrieved_only(*given):
+    """The judge without the batch-effect task, which takes seconds."""
+    return judging.retrieved(*given) | judging.validation(*given)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +84,15 @@ def test_every_method_ends_in_a_record_and_two_embeddings(library, method):
     for found in (table, result.molecules):
         assert np.isfinite(found.iloc[:, 1:].to_numpy()).all()
     assert result.log.empty == (method not in (*TRAINED, "cdcl"))
+
+
+def test_a_run_is_judged_by_the_whole_judge(library, monkeypatch):
+    monkeypatch.setattr(crossmodal, "judge", judging.judge)
+    metrics = run(replace(SMOKE, method="random"), library, progress=False).metrics
+    assert {"m2i_hr5_matched", "i2m_mrr_blocks", "target_random_knn", "g_nss_knn"} <= set(metrics)
+    assert crossmodal.scores(replace(SMOKE, method="random"), library, progress=False).keys() == (
+        metrics.keys()
+    )
 
 
 def test_the_same_settings_give_the_same_record_and_another_seed_another(
