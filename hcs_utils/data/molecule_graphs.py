@@ -1,11 +1,15 @@
 """Atoms and bonds of molecules as small integers, in flat arrays that are cut by index."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+import pandas as pd
 
 from hcs_utils import files
 from hcs_utils.errors import InputError
@@ -23,7 +27,7 @@ _HYBRIDISATION = ("SP", "SP2", "SP3", "SP3D", "SP3D2")
 _TYPE = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
 _STEREO = ("STEREONONE", "STEREOZ", "STEREOE", "STEREOCIS", "STEREOTRANS", "STEREOANY")
 _PART = 8192  # molecules of one file of the cache
-_SHOWN = 20  # SMILES listed in one message
+_SHOWN = 1000  # SMILES listed in one message
 
 
 @dataclass
@@ -54,23 +58,26 @@ def read(smiles: Sequence[str], cache: Path | None = None, workers: int = 2) -> 
     smiles = list(smiles)
     if not smiles:
         raise InputError("There are no molecules: the list of SMILES is empty.")
-    unique, inverse = np.unique(np.asarray(smiles, dtype=object).astype(str), return_inverse=True)
-    lots = [unique[k : k + _PART].tolist() for k in range(0, len(unique), _PART)]
-    kept = None if cache is None else [_path(Path(cache), lot) for lot in lots]
-    left = [k for k in range(len(lots)) if kept is None or not kept[k].exists()]
-    parts, bad = {}, {}
+    unique, inverse = _unique(smiles)
+    lots = [unique[k : k + _PART] for k in range(0, len(unique), _PART)]
+    paths = [None if cache is None else _path(Path(cache), lot) for lot in lots]
+    parts, bad = [path and _kept(path) for path in paths], {}
+    left = [k for k, part in enumerate(parts) if part is None]
     for k, (arrays, wrong) in zip(left, _read_all([lots[k] for k in left], workers), strict=True):
-        bad |= wrong
-        if wrong or bad:
-            continue
         parts[k] = arrays
-        if kept is not None:
-            _keep(kept[k], arrays)
+        bad |= wrong
+        if arrays is not None and paths[k] is not None:
+            _keep(paths[k], arrays)
     if bad:
         _refuse(bad, smiles)
-    every = [parts[k] if k in parts else _kept(kept[k]) for k in range(len(lots))]
-    joined = _joined(every)
+    joined = _joined(parts)
     return joined if (inverse == np.arange(len(smiles))).all() else take(joined, inverse)
+
+
+def _unique(smiles: list) -> tuple[list[str], np.ndarray]:
+    """Distinct SMILES in their order as words, so that any order finds the same parts kept."""
+    code, unique = pd.factorize(pd.Series([str(one) for one in smiles], dtype=object), sort=True)
+    return unique.tolist(), code
 
 
 def take(of: Arrays, rows: np.ndarray) -> Arrays:
@@ -113,51 +120,55 @@ def _read_lot(smiles: list[str]) -> tuple[Arrays | None, dict[str, str]]:
     if bad:
         return None, bad
     atoms, ends, bonds = zip(*made, strict=True)
-    count = np.array([len(a) for a in atoms]), np.array([len(b) for b in bonds])
-    first = [np.r_[0, np.cumsum(c)].astype(np.int64) for c in count]
-    flat = [np.array([r for m in part for r in m], np.uint8) for part in (atoms, bonds)]
+    flat = [np.frombuffer(b"".join(part), np.uint8) for part in (atoms, bonds)]
     ends = np.array([e for m in ends for e in m], np.int32).reshape(-1, 2).T.copy()
-    return Arrays(flat[0].reshape(-1, 9), ends, flat[1].reshape(-1, 3), *first), {}
+    sizes = (len(ATOM_SIZES), len(BOND_SIZES))
+    first = [
+        np.r_[0, np.cumsum([len(m) // size for m in part])].astype(np.int64)
+        for part, size in zip((atoms, bonds), sizes, strict=True)
+    ]
+    return Arrays(flat[0].reshape(-1, sizes[0]), ends, flat[1].reshape(-1, sizes[1]), *first), {}
 
 
-def _molecule(smiles: str) -> tuple[list, list, list]:
-    """Rows of atoms and of bonds in both directions, with their ends."""
+def _molecule(smiles: str) -> tuple[bytes, list, bytes]:
+    """Rows of atoms and of bonds in both directions, with the bonds' ends."""
     from rdkit import Chem
 
     molecule = Chem.MolFromSmiles(smiles) if smiles.strip() else None
     if molecule is None or not molecule.GetNumAtoms():
         raise ValueError("empty" if not smiles.strip() else "RDKit cannot read it")
-    atoms = [_atom(atom) for atom in molecule.GetAtoms()]
-    ends, bonds = [], []
+    chirality, hybridisation, kind, stereo = _places_of_names()
+    atoms, ends, bonds = bytearray(), [], bytearray()
+    for atom in molecule.GetAtoms():
+        number, charge = atom.GetAtomicNum(), atom.GetFormalCharge() + 5
+        atoms += bytes((
+            number - 1 if 1 <= number <= 118 else 118, chirality[atom.GetChiralTag()],
+            min(atom.GetTotalDegree(), 11), charge if 0 <= charge <= 10 else 11,
+            min(atom.GetTotalNumHs(), 9), min(atom.GetNumRadicalElectrons(), 5),
+            hybridisation[atom.GetHybridization()], atom.GetIsAromatic(), atom.IsInRing(),
+        ))  # fmt: skip
     for bond in molecule.GetBonds():
         a, b = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-        row = (
-            _place(bond.GetBondType().name, _TYPE), _place(bond.GetStereo().name, _STEREO),
-            int(bond.GetIsConjugated()),
-        )  # fmt: skip
-        ends += [(a, b), (b, a)]
-        bonds += [row, row]
-    return atoms, ends, bonds
+        ends += ((a, b), (b, a))
+        row = kind[bond.GetBondType()], stereo[bond.GetStereo()], bond.GetIsConjugated()
+        bonds += bytes(row + row)
+    return bytes(atoms), ends, bytes(bonds)
 
 
-def _atom(atom) -> tuple[int, ...]:
-    number, charge = atom.GetAtomicNum(), atom.GetFormalCharge() + 5
-    return (
-        number - 1 if 1 <= number <= 118 else 118,
-        _place(atom.GetChiralTag().name, _CHIRALITY),
-        min(atom.GetTotalDegree(), 11),
-        charge if 0 <= charge <= 10 else 11,
-        min(atom.GetTotalNumHs(), 9),
-        min(atom.GetNumRadicalElectrons(), 5),
-        _place(atom.GetHybridization().name, _HYBRIDISATION),
-        int(atom.GetIsAromatic()),
-        int(atom.IsInRing()),
-    )
+@cache
+def _places_of_names() -> list[dict]:
+    """For chirality, hybridisation, bond and its stereo: RDKit's value → its number here.
 
+    What OGB has no name for is the last; of stereo, for which it has no "other", "any".
+    """
+    from rdkit.Chem import rdchem
 
-def _place(name: str, known: tuple[str, ...]) -> int:
-    """The number of a name; what OGB has no name for is the last."""
-    return known.index(name) if name in known else len(known) - (known is _STEREO)
+    every = {rdchem.ChiralType: (_CHIRALITY, 4), rdchem.HybridizationType: (_HYBRIDISATION, 5),
+             rdchem.BondType: (_TYPE, 4), rdchem.BondStereo: (_STEREO, 5)}  # fmt: skip
+    return [
+        {value: known.index(name) if name in known else other for name, value in of.names.items()}
+        for of, (known, other) in every.items()
+    ]
 
 
 def _joined(parts: list[Arrays]) -> Arrays:
@@ -175,7 +186,10 @@ def _joined(parts: list[Arrays]) -> Arrays:
 
 
 def _path(cache: Path, lot: list[str]) -> Path:
-    return cache / f"graphs-{files.sha256(chr(10).join([str(VERSION), *lot]).encode())[:16]}.npz"
+    from rdkit import rdBase  # another version may see another ring as aromatic
+
+    content = chr(10).join([str(VERSION), rdBase.rdkitVersion, *lot])
+    return cache / f"graphs-{files.sha256(content.encode())[:16]}.npz"
 
 
 def _keep(path: Path, arrays: Arrays) -> None:
@@ -184,14 +198,13 @@ def _keep(path: Path, arrays: Arrays) -> None:
         np.savez_compressed(file, **vars(arrays))
 
 
-def _kept(path: Path) -> Arrays:
+def _kept(path: Path) -> Arrays | None:
+    """A part that was kept; None where there is none, or where it is damaged and is made again."""
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return Arrays(**{name: found[name] for name in Arrays.__dataclass_fields__})
-    except (ValueError, OSError, KeyError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}). Remove it; it is made again."
-        ) from error
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile, zlib.error):
+        return None
 
 
 def _refuse(bad: dict[str, str], smiles: list[str]) -> None:
@@ -209,8 +222,8 @@ def fingerprints(smiles: Sequence[str], radius: int, bits: int, workers: int = 2
     smiles = list(smiles)
     if not smiles:
         raise InputError("There are no molecules: the list of SMILES is empty.")
-    unique, inverse = np.unique(np.asarray(smiles, dtype=object).astype(str), return_inverse=True)
-    pieces = [unique[k : k + 512].tolist() for k in range(0, len(unique), 512)]
+    unique, inverse = _unique(smiles)
+    pieces = [unique[k : k + 512] for k in range(0, len(unique), 512)]
     jobs = [(piece, radius, bits) for piece in pieces]
     if workers < 2 or len(unique) < 2000:
         found = list(map(_printed, jobs))
