@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hcs_utils import crossmodal, crossmodal_assemble, records
 from hcs_utils import crossmodal_judging as judging
@@ -89,7 +90,7 @@ def test_every_method_ends_in_a_record_and_two_embeddings(library, method):
 def test_a_run_is_judged_by_the_whole_judge(library, monkeypatch):
     monkeypatch.setattr(crossmodal, "judge", judging.judge)
     metrics = run(replace(SMOKE, method="random"), library, progress=False).metrics
-    assert {"m2i_hr5_matched", "i2m_mrr_blocks", "target_random_knn", "g_nss_knn"} <= set(metrics)
+    assert {"m2i_mrr_matched", "i2m_mrr_blocks", "target_random_knn", "g_nss_knn"} <= set(metrics)
     assert crossmodal.scores(replace(SMOKE, method="random"), library, progress=False).keys() == (
         metrics.keys()
     )
@@ -137,10 +138,12 @@ def test_kill_9_in_mid_training_then_the_same_run_has_the_same_weights(
     assert without_time(whole.record) == killed
     pd.testing.assert_frame_equal(whole.embedding, resumed.embedding)
     pd.testing.assert_frame_equal(whole.molecules, resumed.molecules)
-    weights = (run_folder(settings, library) / "model.safetensors").read_bytes()
+    one, other = (
+        load_file(path / "model.safetensors") for path in (folder, run_folder(settings, library))
+    )
+    assert folder != run_folder(settings, library)
+    assert set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
     assert load(settings, library, folder / "model.safetensors").channels == library.channels
-    tail = slice(-1000, None)  # the header has the seconds
-    assert weights[tail] == (folder / "model.safetensors").read_bytes()[tail]
 
 
 def test_a_run_with_a_switch_has_a_record_in_the_ledger(library):
