@@ -68,9 +68,9 @@ def byol_config(settings: Settings) -> BYOLConfig:
     """Hidden layers four times as wide as DINO's; always 256 outputs, whatever DINO's K is.
 
     So the released 4,096 and 256 stand beside DINO's 1,024 and K = 4,096. The teacher's first
-    momentum is the settings'; the released 0.99 is not that of DINO (0.995), its end is 1.
+    momentum is its own, too: released 0.99, where DINO's is 0.995; it ends at 1.
     """
-    return BYOLConfig(hidden=4 * settings.head_hidden, momentum_start=settings.momentum_start)
+    return BYOLConfig(hidden=4 * settings.head_hidden, momentum_start=settings.byol_momentum_start)
 
 
 def barlow_config(settings: Settings, width: int) -> BarlowConfig:

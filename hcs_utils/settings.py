@@ -58,6 +58,7 @@ class Settings:
     head_hidden: int = 256
     head_bottleneck: int = 128
     momentum_start: float = 0.97
+    byol_momentum_start: float = 0.97
     teacher_temperature: float = 0.04
     teacher_temperature_end: float = 0.04
     form: str = "released"

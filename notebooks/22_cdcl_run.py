@@ -98,7 +98,8 @@ head_hidden = 256  # width of the head's hidden layers
 head_bottleneck = 128  # width before the head's last layer
 
 # Teacher, losses and views
-momentum_start = 0.97  # of the teacher's moving average; it ends at 0.9996 (BYOL: 1)
+momentum_start = 0.97  # of the teacher's moving average; it ends at 0.9996
+byol_momentum_start = 0.97  # the same of BYOL's teacher; it ends at 1
 teacher_temperature = 0.04  # at the start
 teacher_temperature_end = 0.04  # after the first twentieth of training
 form = "released"  # of CDCL's losses: paper (equations) or released (code)

@@ -106,7 +106,7 @@ def test_with_the_defaults_methods_are_as_they_were_by_hand():
         ("byol", {"head_hidden": 20}, lambda m: m.student_head.layers[0].out_features, 80),
         ("byol_cb", {"head_hidden": 20}, lambda m: m.predictor.layers[0].out_features, 80),
         ("byol", {"head_width": 30}, lambda m: m.predictor.layers[3].out_features, 256),
-        ("byol", {"momentum_start": 0.9}, lambda m: m.config.momentum_start, 0.9),
+        ("byol", {"byol_momentum_start": 0.9}, lambda m: m.config.momentum_start, 0.9),
         ("dino", {"momentum_start": 0.9}, lambda m: m.config.momentum_start, 0.9),
         ("dino", {"teacher_temperature": 0.05}, lambda m: m.config.teacher_temperature, 0.05),
         ("cdcl", {"teacher_temperature": 0.05}, lambda m: m.cdcl.teacher_temperature, 0.05),
@@ -234,6 +234,7 @@ def test_the_papers_preset_gives_the_released_sizes():
     config = dino.config
     assert (config.teacher_temperature, config.teacher_temperature_end) == (0.04, 0.07)
     assert (config.momentum_start, config.momentum_end) == (0.995, 0.9996)
+    assert (byol.config.momentum_start, byol.config.momentum_end) == (0.99, 1.0)
     assert byol.config.momentum_end == 1
     views = assemble.views(settings, 256)
     assert (views.global_size, views.local_size, views.locals_per_image) == (224, 112, 3)

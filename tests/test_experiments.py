@@ -146,6 +146,7 @@ def test_every_setting_that_matters_has_a_folder_of_its_own(smoke):
         image_px=24, subset="treatments", precision="bf16-mixed", compile=True, warmup_steps=2,
         weight_decay=0.1, weight_decay_end=0.2, weights="a.safetensors", drop_path=0.1,
         head_hidden=32, head_bottleneck=16, momentum_start=0.9, teacher_temperature=0.05,
+        byol_momentum_start=0.8,
         teacher_temperature_end=0.06, centers="one", view_pairs="cross", crops="rxrx1",
         colour_offset=0.1, colour_probability=0.8, select="best",
     )  # fmt: skip
