@@ -69,7 +69,7 @@ class CrossmodalSettings:
     prefer: str = "source,batch,plate"
     repeat: str = "refuse"
     controls: str = "leave_out"
-    steps: int = 400
+    steps: int = 800
     learning_rate: float = 1e-3
     warmup_steps: int = 0
     weight_decay: float = 0.01

@@ -112,7 +112,7 @@ crossmodal_colour_probability = 0.5  # share of views whose channels are made br
 crossmodal_image_norm = "controls"  # pixel scale a plate: controls, all wells, or none (0 to 1)
 
 # Optimisation
-crossmodal_steps = 400  # optimiser steps
+crossmodal_steps = 800  # optimiser steps: 1 to 2 min a method
 crossmodal_learning_rate = 0.001  # peak, AdamW
 crossmodal_warmup_steps = 0  # of linear warm-up; 0: a twentieth of all
 crossmodal_weight_decay = 0.01  # weights only
