@@ -23,7 +23,7 @@ import pair
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-CONDA_NAMES = {"pytorch": "torch"}
+CONDA_NAMES = {"pytorch_geometric": "torch-geometric", "pytorch": "torch"}
 IMPORT_NAMES = {
     "skimage": "scikit-image", "sklearn": "scikit-learn", "umap": "umap-learn", "yaml": "pyyaml",
     "lightning_fabric": "pytorch-lightning",
