@@ -4,14 +4,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hcs_utils.errors import InputError
 from hcs_utils.learning.compound_minibatches import CompoundMinibatch
 from hcs_utils.learning.methods.centers import all_rows
-from hcs_utils.learning.methods.contrast import check, check_settings, contrast, found_first
+from hcs_utils.learning.methods.contrast import log_ratio
+from hcs_utils.learning.methods.sides import check, check_settings, found_first
 from hcs_utils.learning.space import Space
 
 
@@ -46,11 +46,11 @@ def clip_loss(
     ``released``: its second half alone, images asking for molecules, and j ≠ i below the line.
     """
     check(temperature, mol, img)
-    own, rest = contrast(img[:, None], mol[:, None], temperature)
+    mol, img = mol[:, None], img[:, None]
     if form == "released":
-        return (rest - own).mean()
-    other = contrast(mol[:, None], img[:, None], temperature)[1]
-    return (F.softplus(rest - own) + F.softplus(other - own)).mean() / 2
+        return log_ratio(img, mol, temperature)
+    ways = (log_ratio(a, b, temperature, own_below=True) for a, b in ((mol, img), (img, mol)))
+    return sum(ways) / 2
 
 
 class CLIP(nn.Module):

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hcs_utils.learning.methods.clip import CLIP, CLIPConfig
-from hcs_utils.learning.methods.contrast import check, contrast
+from hcs_utils.learning.methods.contrast import log_ratio
+from hcs_utils.learning.methods.sides import check
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ def emm_loss(
     ```
     """
     check(temperature, mol, img)
-    own, rest = contrast(mol[:, None], img, temperature)  # [n 1 m]
     if form == "released":
-        return (rest - own).mean()
-    return (rest.logsumexp((1, 2)) - own.logsumexp((1, 2))).mean()
+        views = (log_ratio(mol[:, None], view, temperature) for view in img.split(1, 1))
+        return sum(views) / img.shape[1]
+    return log_ratio(mol[:, None], img, temperature)
 
 
 class EMM(CLIP):

@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hcs_utils.errors import InputError
-from hcs_utils.learning.methods.contrast import check, contrast
+from hcs_utils.learning.methods.contrast import log_ratio
 from hcs_utils.learning.methods.emm import EMM, EMMConfig, emm_loss
+from hcs_utils.learning.methods.sides import check
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,12 @@ def imm_loss(
             "IMM compares views of one compound, and got 1 view. Give two or more, or use EMM."
         )
     if form == "released":
-        slots = torch.cat([mol[:, None], img], 1)
-        loss = 0
-        for a in range(m):
-            own, rest = contrast(slots[:, a : a + 1], slots[:, a + 1 :], temperature)
-            loss = loss + (gamma if a else 1) * (rest - own).sum((1, 2)).mean()
-        return loss
-    own, rest = contrast(img, img, temperature)
-    if pairs == "distinct":
-        same = torch.eye(m, dtype=torch.bool, device=img.device)
-        own, rest = (x.masked_fill(same, -torch.inf) for x in (own, rest))
-    within = (rest.logsumexp((1, 2)) - own.logsumexp((1, 2))).mean()
-    return emm_loss(mol, img, temperature) + gamma * within
+        views = img.split(1, 1)
+        ordered = ((a, b) for k, a in enumerate(views) for b in views[k + 1 :])
+        within = sum(log_ratio(a, b, temperature) for a, b in ordered)
+        return m * emm_loss(mol, img, temperature, form) + gamma * within
+    same = torch.eye(m, dtype=torch.bool, device=img.device) if pairs == "distinct" else None
+    return emm_loss(mol, img, temperature) + gamma * log_ratio(img, img, temperature, same)
 
 
 class IMM(EMM):
