@@ -23,7 +23,7 @@
 # |---|---|---|
 # | smoke | 1 CPU core | half a minute |
 # | quick | 1 CPU core | 4 min, nearly all of them to train and judge the space that is asked at the end |
-# | standard | 1 CPU core | 8 min |
+# | standard | 1 CPU core | 4 min |
 # | full | 1 GPU | 3 min |
 
 # %% [markdown]
@@ -82,6 +82,9 @@ preset = "quick"  # of the space that is asked at the end: its size, its trainin
 seed = 0  # of that space
 ask = True  # train a space here and ask it; otherwise the page ends with the ledger
 asked_method = "emm"  # clip, emm, imm or ecfp
+asked_steps = (
+    400  # optimiser steps at most, lest this page take long; its record is then named "asked"
+)
 asked_smiles = ""  # SMILES to find wells for; "": of a compound that was held out
 asked_plate = ""  # plate of a well to find molecules for; "": of a compound that was held out
 asked_well = ""  # its well, as "B02"
@@ -486,7 +489,8 @@ print(f"{sum(bool(s.reason) for s in ledger)} places with no number to measure")
 # %% [markdown]
 # ## Ask the space
 #
-# Numbers say how often a partner is found. Now one space is trained, with the preset's size, and asked.
+# Numbers say how often a partner is found. Now one space is trained on the preset's screen, for
+# `asked_steps` at most, and asked.
 
 # %%
 network = None
@@ -494,6 +498,8 @@ if ask:
     from hcs_utils import crossmodal, crossmodal_assemble, crossmodal_settings, prepare
 
     given = runs.preset(preset) | {"crossmodal_method": asked_method, "seed": seed}
+    if given["crossmodal_steps"] > asked_steps:
+        given |= {"crossmodal_steps": asked_steps, "crossmodal_variant": "asked"}
     settings = crossmodal_settings.from_parameters(given)
     screen = prepare.prepare(settings.screen, settings.size, settings.image_px)
     result = crossmodal.run(settings, screen, progress=False)
