@@ -332,7 +332,7 @@ if there and "g_nss_logistic_wells" in strongest:
 # Fields of compounds that were held out, placed by UMAP of cosines, coloured by lab. Made once from
 # trained weights by `workflow/crossmodal_maps.py`.
 
-# %% mystnb={"figure": {"name": "fig-crossmodal-map", "caption": "As figure 2 of the paper: fields of compounds that were held out, by source, in the spaces of CLIP, EMM and IMM."}, "image": {"alt": "Three maps of fields, one a method, coloured by source."}}
+# %% mystnb={"figure": {"name": "fig-crossmodal-sources", "caption": "As figure 2 of the paper: fields of compounds that were held out, by source, in the spaces of CLIP, EMM and IMM."}, "image": {"alt": "Three maps of fields, one a method, coloured by source."}}
 having = [name for name in wanted if (root / name / "crossmodal_maps.parquet").exists()]
 maps, points = pd.DataFrame(), {}
 if having:
