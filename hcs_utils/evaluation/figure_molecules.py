@@ -124,6 +124,7 @@ def degree_scales(counts: Mapping[str, ArrayLike], delta: Mapping[str, float]) -
                  hatch=("", "///", "...")[k % 3], edgecolor="white", lw=0, label=name)  # fmt: skip
     left.set(xlabel="bonds of an atom", ylabel="atoms (%)", xticks=range(most))
     left.set_title("degrees")
+    left.set_ylim(0, (1.1 + 0.13 * len(given)) * left.get_ylim()[1])  # room for the names
     degree = np.arange(most)
     hues = colours(len(delta))
     for k, (name, value) in enumerate(delta.items()):
@@ -134,7 +135,7 @@ def degree_scales(counts: Mapping[str, ArrayLike], delta: Mapping[str, float]) -
     right.axhline(1, color=INK, lw=1, ls=":")
     right.set(xlabel="bonds of an atom", ylabel="factor", xticks=range(most), ylim=(0, None))
     right.set_title("scales")
-    left.legend()
+    left.legend(loc="upper right")
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
