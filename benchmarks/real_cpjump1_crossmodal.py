@@ -75,7 +75,7 @@ class Screen:
         self.features = z[kept].astype(np.float32)
         self.code, key = pd.factorize(_first_blocks(self.table["smiles"]), sort=True)
         first = pd.Series(np.arange(len(self.code))).groupby(self.code).first()
-        self.names, self.smiles = key, self.table["smiles"].to_numpy(str)[first]
+        self.names, self.smiles = key, self.table["smiles"].iloc[first].tolist()
         self.molecules = {
             "ecfp": Fingerprints.build(self.smiles), "gin_small": Graphs.build(self.smiles)
         }  # fmt: skip
