@@ -82,9 +82,7 @@ preset = "quick"  # of the space that is asked at the end: its size, its trainin
 seed = 0  # of that space
 ask = True  # train a space here and ask it; otherwise the page ends with the ledger
 asked_method = "emm"  # clip, emm, imm or ecfp
-asked_steps = (
-    400  # optimiser steps at most, lest this page take long; its record is then named "asked"
-)
+asked_steps = 400  # optimiser steps at most; its record is named "asked" where the preset has more
 asked_smiles = ""  # SMILES to find wells for; "": of a compound that was held out
 asked_plate = ""  # plate of a well to find molecules for; "": of a compound that was held out
 asked_well = ""  # its well, as "B02"
