@@ -27,29 +27,36 @@ def log_ratio(
     time, and their gradient is made with them: memory grows as N, not as N².
     """
     kind = torch.promote_types(anchors.dtype, torch.float32)
-    anchors, others = (F.normalize(x.to(kind), dim=-1) for x in (anchors, others))
-    anchors = anchors / temperature
-    own = torch.einsum("nkd,nmd->nkm", anchors, others)
+    alone = others is anchors
+    anchors = F.normalize(anchors.to(kind), dim=-1)
+    others = anchors if alone else F.normalize(others.to(kind), dim=-1)
+    own = torch.einsum("nkd,nmd->nkm", anchors, others) / temperature
     own = own if blocked is None else own.masked_fill(blocked, -torch.inf)
     n, m, _ = others.shape
     rows = max(1, chunk // (anchors.shape[1] * m * n))
-    graded = torch.is_grad_enabled() and (anchors.requires_grad or others.requires_grad)
-    below = LogSum.apply(anchors, others.flatten(0, 1), blocked, own_below, rows, graded)
+    tau = torch.as_tensor(temperature, dtype=kind, device=anchors.device)
+    graded = torch.is_grad_enabled() and any(x.requires_grad for x in (anchors, others, tau))
+    below = LogSum.apply(anchors, None if alone else others, tau, blocked, own_below, rows, graded)
     return below - own.logsumexp((1, 2)).mean()
 
 
 class LogSum(torch.autograd.Function):
-    """Mean over i of log Σ; as it is one number, its gradient is known but for a factor."""
+    """Mean over i of log Σ; as it is one number, its gradient is known but for a factor.
+
+    Without ``others`` the anchors are these, too, and their two gradients are one.
+    """
 
     @staticmethod
-    def forward(ctx, anchors, others, blocked, own_below, rows, graded):
+    def forward(ctx, anchors, others, tau, blocked, own_below, rows, graded):
+        table = (anchors if others is None else others).flatten(0, 1)
         n, k, _ = anchors.shape
-        m, found = len(others) // n, []
+        m, found, of_tau = len(table) // n, [], torch.zeros_like(tau)
         if graded:
-            of_anchors, of_others = torch.empty_like(anchors), torch.zeros_like(others)
+            of_table = torch.zeros_like(table)
+            of_anchors = of_table.view_as(anchors) if others is None else torch.zeros_like(anchors)
         for first in range(0, n, rows):
             part = anchors[first : first + rows]
-            flat = part.flatten(0, 1) @ others.mT
+            flat = (part.flatten(0, 1) / tau) @ table.mT
             scores = flat.view(len(part), k, n, m)
             if not own_below:
                 scores.diagonal(first, 0, 2).fill_(-torch.inf)
@@ -60,15 +67,19 @@ class LogSum(torch.autograd.Function):
             total = rest.sub_(top).exp_().sum(1, keepdim=True)
             found.append(total.log() + top)
             if graded:
-                each = total[..., None] * n
-                of_anchors[first : first + rows] = (flat @ others).view_as(part) / each
-                of_others.addmm_(flat.mT, (part / each).flatten(0, 1))
+                each = total[..., None] * n * tau
+                pull = (flat @ table).view_as(part) / each
+                of_tau -= (pull * part).sum() / tau
+                of_anchors[first : first + rows] += pull
+                of_table.addmm_(flat.mT, (part / each).flatten(0, 1))
         if graded:
-            ctx.save_for_backward(of_anchors, of_others)
+            kept = (of_anchors,) if others is None else (of_anchors, of_table.view_as(others))
+            ctx.save_for_backward(of_tau, *kept)
         return torch.cat(found).mean()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        of_anchors, of_others = ctx.saved_tensors
-        return gradient * of_anchors, gradient * of_others, None, None, None, None
+        of_tau, of_anchors, *rest = ctx.saved_tensors
+        of_others = gradient * rest[0] if rest else None
+        return gradient * of_anchors, of_others, gradient * of_tau, None, None, None, None
