@@ -474,7 +474,7 @@ left = [
     {"selector": "", "props": "display: table; table-layout: fixed; width: 100%"},
     {"selector": "td, th", "props": fits},
     {"selector": "code", "props": "white-space: normal"},
-    {"selector": "th.blank, th.row_heading", "props": "width: 4.5em"},
+    {"selector": "th.blank, th.row_heading", "props": "width: 8em"},
 ]
 display(table.style.set_uuid("crossmodal-ledger").set_table_styles(left))
 
