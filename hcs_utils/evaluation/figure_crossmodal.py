@@ -80,6 +80,7 @@ def _bars(ax: Axes, of: pd.DataFrame, hues: dict) -> None:
     ax.axvline(of["line"].dropna().mean(), color=INK, ls="--", lw=1.5)
     most = np.nanmax(of[["value", "high", "paper", "line"]].to_numpy(float))
     ax.set_xlim(0, 1.08 * max(most, 1e-6))
+    ax.locator_params(axis="x", nbins=4)  # labels of neighbouring panels stand apart
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
 
