@@ -23,6 +23,23 @@ _CELL_NOISE = 0.12  # sd of a trait from cell to cell
 
 
 @dataclass(frozen=True)
+class CellLine:
+    """How the cells of a line look and stand, treated or not."""
+
+    cell_px: float = 7.6  # radius of a disc of the cell's area, before factors of the field
+    nucleus_px: float = 3.8
+    elongation: float = 0.9  # 0 round; added to the traits of elongation
+    density: float = 1.0  # factor on the expected cells of a field
+    clumped: float = 0.0  # share of cells that settle beside another one
+
+
+LINES = {
+    "u2os": CellLine(),
+    "mcf7": CellLine(cell_px=6.3, nucleus_px=4.1, elongation=0.2, density=0.75, clumped=0.85),
+}
+
+
+@dataclass(frozen=True)
 class Nuisance:
     """What differs between fields and says nothing of the treatment; one row a field.
 
@@ -43,8 +60,9 @@ class Nuisance:
 
 
 def draw_fields(
-    traits: np.ndarray, nuisance: Nuisance, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    traits: np.ndarray, nuisance: Nuisance, size: int, rng: np.random.Generator,
+    line: CellLine = LINES["u2os"],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Draw one field for each row of ``traits`` [n t], each trait in about [−1, 1].
 
     Every channel of every cell carries the same integrated intensity whatever its traits, so
@@ -52,19 +70,20 @@ def draw_fields(
     [n c y x] as uint16 and the number of cells in each field [n].
     """
     images = np.empty((len(traits), len(CHANNELS), size, size), np.uint16)
-    cells = np.clip(rng.poisson(nuisance.density), 2, int(3 * size**2 / 400) + 2)
+    expected = nuisance.density * line.density
+    cells = np.clip(rng.poisson(expected), 2, int(3 * size**2 / 400) + 2)
     for start in range(0, len(traits), _TOGETHER):
         rows = slice(start, start + _TOGETHER)
         field = np.repeat(np.arange(len(cells[rows])), cells[rows])
         own = traits[rows][field] + _CELL_NOISE * rng.standard_normal((len(field), len(TRAITS)))
         part = nuisance.rows(rows)
-        patches = _cells(own.astype(np.float32), part.cell_size[field], rng)
-        canvas = _place(patches, cells[rows], size, rng)
+        patches = _cells(own.astype(np.float32), part.cell_size[field], rng, line)
+        canvas = _place(patches, cells[rows], size, line, rng)
         images[rows] = _photograph(canvas, part, rng)
     return images, cells
 
 
-def _cells(traits: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _cells(traits: np.ndarray, scale: np.ndarray, rng, line=LINES["u2os"]) -> np.ndarray:
     """Patches [cells c p p], each channel normalised to unit sum."""
     n, t = len(traits), dict(zip(TRAITS, traits.T[:, :, None, None], strict=True))
     axis = np.arange(_PATCH, dtype=np.float32) - (_PATCH - 1) / 2
@@ -72,9 +91,10 @@ def _cells(traits: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> n
     along = np.cos(angle) * axis + np.sin(angle) * axis[:, None]
     across = np.cos(angle) * axis[:, None] - np.sin(angle) * axis
     radius = (scale * rng.lognormal(0, 0.08, n)).astype(np.float32)[:, None, None]
-    r_cell = _radius(along, across, 7.6 * radius, 0.25 * (t["cell_elongation"] + 0.9))
+    spindle, oval = (t[name] + line.elongation for name in ("cell_elongation", TRAITS[0]))
+    r_cell = _radius(along, across, line.cell_px * radius, 0.25 * spindle)
     r_cell *= 1 + 0.07 * _noise(rng, n, 4.0)  # no outline is quite an ellipse
-    r_nucleus = _radius(along, across, 3.8 * radius, 0.25 * (t["nucleus_elongation"] + 0.9))
+    r_nucleus = _radius(along, across, line.nucleus_px * radius, 0.25 * oval)
     cell, nucleus = _inside(r_cell), _inside(r_nucleus)
     outside = cell * (1 - nucleus)
     share = {name: np.clip(0.5 + 0.5 * t[name], 0, 1) for name in t}
@@ -139,11 +159,11 @@ def _noise(rng: np.random.Generator, n: int, sigma_px: float) -> np.ndarray:
     return np.roll(_banks[sigma_px][rng.integers(0, 2 * _BANK, n)], shift, axis=(1, 2))
 
 
-def _place(patches, cells, size, rng) -> np.ndarray:
+def _place(patches, cells, size, line, rng) -> np.ndarray:
     """Fields [n c y x] with their cells added at places that keep away from one another."""
     margin = _PATCH // 2
     canvas = np.zeros((len(cells), len(CHANNELS), size + _PATCH, size + _PATCH), np.float32)
-    places = _scatter(cells, size, rng)
+    places = _scatter(cells, size, line, rng)
     done = 0
     for field, count in enumerate(cells):
         for y, x in places[field, :count]:
@@ -152,11 +172,21 @@ def _place(patches, cells, size, rng) -> np.ndarray:
     return canvas[:, :, margin : margin + size, margin : margin + size]
 
 
-def _scatter(cells, size, rng) -> np.ndarray:
-    """Corners [fields most 2]: of five random places, the one farthest from earlier cells."""
+def _scatter(cells, size, line, rng) -> np.ndarray:
+    """Corners [fields most 2]: of five random places, the one farthest from earlier cells.
+
+    Lines that clump choose most of their places beside an earlier cell, so that islands grow.
+    """
     places = np.full((len(cells), cells.max(), 2), 1e4)
     for k in range(cells.max()):
         tries = rng.uniform(0, size, (len(cells), 5, 2))
+        if line.clumped and k:
+            beside = places[np.arange(len(cells))[:, None], rng.integers(0, k, (len(cells), 5))]
+            turn = rng.uniform(0, 2 * np.pi, (len(cells), 5))
+            beside = beside + 1.7 * line.cell_px * np.stack([np.sin(turn), np.cos(turn)], -1)
+            settles = rng.random((len(cells), 1, 1)) < line.clumped
+            settles = settles & ((beside >= 0) & (beside < size)).all(-1, keepdims=True)
+            tries = np.where(settles, beside, tries)
         gap = ((tries[:, :, None] - places[:, None, : max(k, 1)]) ** 2).sum(-1).min(-1)
         places[:, k] = tries[np.arange(len(cells)), gap.argmax(1)]
     return places.astype(int)

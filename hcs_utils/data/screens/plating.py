@@ -1,13 +1,13 @@
 """One plate of the simulated screen, in memory: its wells, its pictures and their truth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 import pandas as pd
 
 from hcs_utils.data.screens import compounds, effects, faults
-from hcs_utils.data.screens.drawing import TRAITS, draw_fields
+from hcs_utils.data.screens.drawing import LINES, TRAITS, draw_fields
 from hcs_utils.data.screens.layouts import layout
 from hcs_utils.errors import InputError
 
@@ -61,6 +61,45 @@ class LibraryConfig(SimulatedConfig):
     field_strength: float | int = 0.5
 
 
+@dataclass(frozen=True)
+class QCConfig(SimulatedConfig):
+    """A screen for quality control: larger fields, of which a third has one of seven faults."""
+
+    treatments: int = 6
+    batches: int = 8
+    plates: int = 3
+    wells: int = 4
+    size: int = 96
+    fault_rate: float | int = 0.35
+    cell_line: str = "u2os"  # or mcf7: small round cells in islands, to test on
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.cell_line not in LINES:
+            raise InputError(f"cell_line is {self.cell_line!r}; there are: {', '.join(LINES)}.")
+
+
+_QC = {
+    "smoke": QCConfig(
+        treatments=4, batches=4, plates=2, wells=1, control_wells=3, positive_wells=1, sites=4
+    ),
+    "quick": QCConfig(batches=6, plates=2, wells=2, sites=5),
+    "standard": QCConfig(),
+    "full": QCConfig(
+        treatments=48, levels=3, sources=4, batches=12, plates=4, control_wells=16,
+        positive_wells=4, wells=1, sites=8,
+    ),
+}  # fmt: skip
+
+
+def _shifted(config: QCConfig) -> QCConfig:
+    """Another laboratory's small screen of another cell line, for tests only."""
+    return replace(
+        config, cell_line="mcf7", seed=1, sources=1, batches=max(2, config.batches // 3),
+        plates=min(2, config.plates),
+    )  # fmt: skip
+
+
 SIZES = {
     "smoke": SimulatedConfig(
         treatments=4, batches=6, plates=1, control_wells=3, positive_wells=1, sites=2
@@ -81,6 +120,8 @@ SIZES = {
     "molecules-full": LibraryConfig(  # with the positive control all 3,200 of the library
         treatments=3199, sources=10, batches=20, plates=10, size=64
     ),
+    **{f"qc-{size}": config for size, config in _QC.items()},
+    **{f"qc-{size}-shift": _shifted(config) for size, config in _QC.items()},
 }  # fmt: skip
 
 
@@ -146,7 +187,9 @@ def draw_plate(config: SimulatedConfig, plate: int) -> tuple[pd.DataFrame, np.nd
         (index % config.sources, index, plate), fields, config.size,
         (config.batch_strength, config.field_strength), config.seed, rng,
     )  # fmt: skip
-    images, cells = draw_fields(np.repeat(traits, config.sites, 0), nuisance, config.size, rng)
+    line = LINES[getattr(config, "cell_line", "u2os")]
+    traits_of = np.repeat(traits, config.sites, 0)
+    images, cells = draw_fields(traits_of, nuisance, config.size, rng, line)
     fields["site"] = np.tile(np.arange(1, config.sites + 1), len(wells))
     fields = fields.assign(source=source, batch=batch, plate=name, cells=cells)
     fields["site_id"] = name + "_" + fields["well"] + "_s" + fields["site"].astype(str)

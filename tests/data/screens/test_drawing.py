@@ -150,3 +150,21 @@ def test_photon_noise_grows_with_the_root_of_the_signal():
 def test_bright_fields_saturate_and_do_not_wrap():
     images = drawn(4, background=np.full((4, C), 1e6))[0]
     assert (images == 65535).all()
+
+
+def test_the_other_cell_line_is_smaller_rounder_and_stands_in_islands():
+    n, places = 24, {}
+    for name, line in drawing.LINES.items():
+        options = nuisance(n, density=np.full(n, 40.0), read_noise=np.ones(n))
+        rng = np.random.default_rng(0)
+        images, cells = draw_fields(np.zeros((n, len(TRAITS))), options, 96, rng, line)
+        covered = (gaussian_filter(images[:, 1].astype(float), (0, 1, 1)) > 3).mean((1, 2))
+        spots = drawing._scatter(np.full(n, 30), 96, line, np.random.default_rng(1))
+        gap = np.sqrt(((spots[:, :, None] - spots[:, None]) ** 2).sum(-1))
+        gap[:, np.arange(30), np.arange(30)] = np.inf
+        assert (spots >= 0).all() and (spots < 96).all()
+        places[name] = cells.mean(), (covered / cells).mean(), gap.min(2).mean()
+    u2os, mcf7 = places["u2os"], places["mcf7"]
+    assert mcf7[0] < 0.85 * u2os[0]  # cells
+    assert mcf7[1] < 0.9 * u2os[1]  # area of each
+    assert mcf7[2] < 0.9 * u2os[2]  # to the nearest

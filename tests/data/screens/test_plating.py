@@ -1,14 +1,16 @@
 """One plate: its layout, its doses, its controls; and the sizes of whole screens."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from hcs_utils.data.screens.drawing import TRAITS
+from hcs_utils.data.screens.faults import FAULTS
 from hcs_utils.data.screens.plating import (
     SIZES,
     LibraryConfig,
+    QCConfig,
     SimulatedConfig,
     draw_plate,
     plate_fields,
@@ -111,3 +113,36 @@ def test_a_whole_plate_of_the_full_size_is_drawn():
     assert len(fields) == 548 and fields["site_id"].is_unique
     assert set(masks) == set(np.flatnonzero(fields["mask"] != ""))
     assert (images.std((1, 2, 3)) > 0).all()
+
+
+def test_sizes_that_were_there_before_draw_what_they_drew():
+    """Mean grey level of each channel of two fields, as drawn before there were cell lines."""
+    _, images = plate_fields(SIZES["quick"], 0)
+    before = [[124.87, 102.27, 89.19, 116.5, 74.19], [116.55, 84.95, 69.23, 134.51, 85.37]]
+    np.testing.assert_allclose(images[[0, 7]].mean((2, 3)), before, atol=0.02)
+    assert {f.name for f in fields(SIZES["full"])} == {
+        "treatments", "levels", "doses_um", "structure_share", "sources", "batches", "plates",
+        "wells", "control_wells", "positive_wells", "sites", "size", "phenotype_strength",
+        "batch_strength", "field_strength", "fault_rate", "seed", "drawing",
+    }  # fmt: skip
+
+
+def test_quality_control_has_forty_fields_of_each_fault_on_a_third_of_its_plates():
+    config = SIZES["qc-standard"]
+    count = config.batches * config.plates
+    of_a_plate = len(wells(config, 0)) * config.sites
+    expected = count / 3 * of_a_plate * config.fault_rate / len(FAULTS)
+    assert count >= 16
+    assert expected > 40 + 2 * expected**0.5  # so that chance leaves 40 of them
+
+
+def test_the_shifted_screen_is_of_another_cell_line_laboratory_and_compounds():
+    for size in ("smoke", "quick", "standard", "full"):
+        ours, shifted = SIZES[f"qc-{size}"], SIZES[f"qc-{size}-shift"]
+        assert (ours.cell_line, shifted.cell_line) == ("u2os", "mcf7")
+        assert ours.seed != shifted.seed and ours.size == shifted.size
+        assert shifted.batches * shifted.plates < ours.batches * ours.plates
+    first, second = (plate_fields(SIZES[f"qc-smoke{k}"], 0)[0] for k in ("", "-shift"))
+    assert len(first) == len(second) and (first["cells"] > 0).mean() > 0.6
+    with pytest.raises(InputError, match="cell_line is 'hela'; there are: u2os, mcf7"):
+        QCConfig(cell_line="hela")
