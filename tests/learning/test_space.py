@@ -43,6 +43,26 @@ def test_it_embeds_as_an_image_encoder_does():
     )
 
 
+def test_the_encoders_of_the_paper_make_one_space():
+    """timm's ResNet34 for five channels and PNA, width 1,024; a step moves every weight of both."""
+    from hcs_utils.learning.methods.emm import emm_loss
+    from hcs_utils.learning.molecule_encoders import molecule_encoder
+    from hcs_utils.learning.molecules import Graphs
+
+    torch.manual_seed(0)
+    channels = ("DNA", "ER", "RNA", "AGP", "Mito")
+    graphs = Graphs.build(["CCO", "c1ccccc1O", "CC(=O)N", "[Na+].[Cl-]"], workers=1)
+    pna = molecule_encoder("pna", degrees=graphs.degrees(torch.arange(4).numpy()))
+    space = Space(encoder("resnet34", channels), pna).train()
+    assert (space.channels, space.num_features) == (channels, 1024)
+    assert space.image.conv1.weight.shape[1] == 5 and space.image.num_features == 512
+    molecules = space.molecules(graphs[torch.arange(4)])
+    images = space.images(torch.randn(8, 5, 32, 32)).view(4, 2, -1)
+    emm_loss(molecules, images, 0.1).backward()
+    still = [name for name, weight in space.named_parameters() if weight.grad is None]
+    assert still == []
+
+
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
 def test_sizes_that_make_no_space_are_refused(wrong):
     with pytest.raises(InputError, match="width"):
