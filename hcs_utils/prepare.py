@@ -10,10 +10,11 @@ import torch
 
 from hcs_utils import files
 from hcs_utils.data import manifest as manifests
-from hcs_utils.data import preprocess, splits
+from hcs_utils.data import preprocess, quality, splits
 from hcs_utils.data.screens import cpg0004, own, public, simulated
 from hcs_utils.data.store import Store, open_store
 from hcs_utils.errors import InputError
+from hcs_utils.learning import ranks
 from hcs_utils.learning.minibatches import Stored
 from hcs_utils.learning.views import Normaliser
 
@@ -28,6 +29,7 @@ class Screen:
     root: Path
     table: pd.DataFrame
     store: Store
+    left_out: int = 0  # fields that quality control flagged, neither in the table nor in the store
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -41,14 +43,23 @@ class Screen:
 
 
 def prepare(
-    screen: str = "simulated", size: str = "quick", image_px: int = 0, progress: bool = False
+    screen: str = "simulated",
+    size: str = "quick",
+    image_px: int = 0,
+    progress: bool = False,
+    flagged: str = "drop",
 ) -> Screen:
     """Bring a screen to the store: ``simulated``, one of ``public.NAMES``, or a ``screen.yaml``.
 
     A simulated screen is drawn, of size ``size``; a public one is read in ``$HCS_DATA/<name>``, of
     it what ``hcs fetch`` brought last, else all. What is there already is used; what was
     interrupted goes on. ``image_px`` is the side of the stored squares, 0 for the files' own size.
+
+    Fields that quality control flagged (`quality.write`) are in neither table nor store, and a line
+    says how many; ``flagged="keep"`` takes them in. The store on the disk has them all, and its
+    grey levels were set by a sample of them all.
     """
+    one_of("value of flagged", flagged, ("drop", "keep"))
     if screen == "simulated":
         one_of("size", size, simulated.SIZES)
         name, root = f"simulated-{size}", simulated.home(size)
@@ -72,7 +83,20 @@ def prepare(
     )
     store = open_store(path)
     table = table.set_index("site_id").loc[list(store.site_ids)].reset_index()
-    return Screen(name, Path(root), table, store)
+    return _judged(Screen(name, Path(root), table, store), flagged)
+
+
+def _judged(screen: Screen, flagged: str) -> Screen:
+    """The screen with what quality control found, and without the fields that it flagged."""
+    if not (screen.root / quality.FILE).exists():
+        return screen
+    table = quality.with_quality(screen.table, screen.root)
+    if (line := quality.told(table, flagged)) and ranks.this() == 0:
+        print(line)
+    if flagged == "keep":
+        return Screen(screen.name, screen.root, table, screen.store)
+    kept, store = quality.without_flagged(table, screen.store)
+    return Screen(screen.name, screen.root, kept, store, len(table) - len(kept))
 
 
 def split(table: pd.DataFrame, fold: int, folds: int) -> pd.Series:
