@@ -35,9 +35,10 @@ def identity(
     method: nn.Module, minibatches: Minibatches | CompoundMinibatches, config, select: str
 ) -> dict:
     """What must agree for a checkpoint to be continued; ``config`` is a ``train.TrainConfig``."""
-    settings = {
-        k: v for k, v in asdict(config).items() if k not in ("accelerator", "checkpoint_every")
-    }
+    passing = {"accelerator", "checkpoint_every"}
+    if config.optimizer == "adamw":  # runs from before there was a choice go on
+        passing |= {"optimizer", "momentum"}
+    settings = {k: v for k, v in asdict(config).items() if k not in passing}
     shapes = {k: list(v.shape) for k, v in method.state_dict().items()}
     own = {k: asdict(v) for k, v in vars(method).items() if is_dataclass(v)}
     sites = hashlib.sha256()

@@ -19,6 +19,7 @@ class Minibatch:
     local_views: Float[Tensor, "l c s s"]
     label: Int[Tensor, " n"]  # treatment
     domain: Int[Tensor, "2 n"]  # batch of the first and of the second image
+    rows: Int[Tensor, " n"] | None = None  # which image, of those trained on, where it is told
 
 
 class Stored:

@@ -34,6 +34,8 @@ class TrainConfig:
     weight_decay: float = 1e-4  # weights only; CDCL released: 4e-3 → 1e-2 along a cosine
     weight_decay_end: float | None = None  # None: as at the start
     clip_norm: float = 3.0
+    optimizer: str = "adamw"  # or "sgd": quality control's paper, at a learning rate of 1e-3
+    momentum: float = 0.9  # of sgd
     precision: str = "32-true"  # Fabric's names: "bf16-mixed" on a GPU
     compile: bool = False  # torch.compile of the encoders
     accelerator: str = "auto"
@@ -125,7 +127,7 @@ def _begun(run, method, minibatches, config, precision, select):
     identity = checkpoints.identity(method, minibatches, config, select)
     checkpoints.claim(run, identity, write=ranks.this() == 0)
     groups = _groups(method, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+    optimizer = _optimizer(groups, config)
     state = checkpoints.resume(run, method, optimizer, precision)
     if steps := ranks.differ(state.step):
         raise InputError(
@@ -133,6 +135,14 @@ def _begun(run, method, minibatches, config, precision, select):
             "that all machines see. Point $HCS_RUNS there."
         )
     return optimizer, state
+
+
+def _optimizer(groups, config):
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+    raise InputError(f"unknown optimizer {config.optimizer!r}: it is 'adamw' or 'sgd'.")
 
 
 def _step(fabric, module, minibatches, optimizer, config, step):
