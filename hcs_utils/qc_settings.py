@@ -32,7 +32,8 @@ _ABOVE_ZERO = (
 )  # fmt: skip
 _NOT_BELOW_ZERO = (
     "max_per_field", "least", "warmup_epochs", "weight_decay", "momentum", "queue",
-    "queue_starts", "view_shift", "view_scale", "finetune_steps", "null_draws",
+    "queue_starts", "view_shift", "view_scale", "view_probability", "finetune_steps",
+    "null_draws",
 )  # fmt: skip
 
 
@@ -74,8 +75,9 @@ class QCSettings:
     warmup_epochs: float = 0.5
     precision: str = "32-true"
     compile: bool = False
-    view_shift: float = 0.1
+    view_shift: float = 0.0625
     view_scale: float = 0.1
+    view_probability: float = 0.5
     temperature: float = 0.07
     hidden: int = 256
     width: int = 256
