@@ -65,11 +65,12 @@ class CropReport:
     crops: int = 0
     beyond: int = 0  # would leave the image: dropped, or among the crops, moved or filled
     not_chosen: int = 0  # of those that fit the border rule, over `max_per_field`
+    grid: int = 0  # of the crops, those of fields that gave none around a nucleus: see `qc_crops`
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """All that is needed to cut a field; nothing in it changes during the pass."""
 
     source: Path | store.Store
@@ -77,6 +78,7 @@ class _Job:
     channels: tuple[str, ...]
     pixel_size_um: float | int | None
     parameters: dict
+    levels: dict = field(default_factory=dict)  # grey levels by plate; none: of each plane
 
     def image(self, row: int) -> np.ndarray:
         site = self.frame.iloc[row]
@@ -99,14 +101,19 @@ class _Job:
             return np.empty(0), pd.DataFrame(), CropReport(failed=[(site, str(error))])
         dropped, fitting = len(nuclei) - len(kept), len(kept)
         beyond = dropped + int(kept["beyond"].sum())
-        if 0 < asked["max_per_field"] < fitting:
-            lot = lots(asked["seed"], kept["site_id"], kept["nucleus"])
-            chosen = np.sort(np.argsort(lot)[: asked["max_per_field"]])
-            crops, kept = crops[chosen], kept.iloc[chosen]
+        chosen = choose(kept, asked["max_per_field"], asked["seed"])
+        crops, kept = crops[chosen], kept.iloc[chosen]
         report = CropReport(
             1, int(nuclei.empty), len(nuclei), len(kept), beyond, fitting - len(kept)
         )
         return crops, kept.assign(row=row), report
+
+
+def choose(crops: pd.DataFrame, most: int, seed: int) -> np.ndarray:
+    """Rows of at most ``most`` crops of one field, by lot; 0: all of them."""
+    if not 0 < most < len(crops):
+        return np.arange(len(crops))
+    return np.sort(np.argsort(lots(seed, crops["site_id"], crops["nucleus"]))[:most])
 
 
 def crop_screen(
@@ -152,9 +159,15 @@ def crop_screen(
         "seed": seed, "diameter_px": diameter_px,
     }  # fmt: skip
     store.refuse_foreign(store_path)
-    job = _Job(source, frame, names, pixel_size_um, parameters)
+    job = Job(source, frame, names, pixel_size_um, parameters)
     with files.replacing(store_path) as part:
-        report = _write(part, job, CropReport(failed=absent), progress)
+        report = write(part, job, CropReport(failed=absent), progress)
+    list_failed(store_path, report)
+    return report
+
+
+def list_failed(store_path: Path, report: CropReport) -> None:
+    """Write `<store_path>.failed.csv`, or remove it when nothing failed."""
     listing = store_path.with_name(store_path.name + ".failed.csv")
     if report.failed:
         with files.replacing(listing) as temporary:
@@ -162,11 +175,10 @@ def crop_screen(
             table.to_csv(temporary, index=False)
     else:
         files.remove(listing)
-    return report
 
 
-def _write(part: Path, job: _Job, report: CropReport, progress: bool) -> CropReport:
-    """Cut field after field; hold no more than a shard of crops and a few fields."""
+def write(part: Path, job: Job, report: CropReport, progress: bool) -> CropReport:
+    """Cut field after field into a store at `part`; hold no more than a shard and a few fields."""
     size = job.parameters["size"]
     shard = store.create(part, 1, (len(job.channels), size, size)).shards[0]
     waiting = np.empty((0, len(job.channels), size, size), np.uint8)
@@ -177,7 +189,7 @@ def _write(part: Path, job: _Job, report: CropReport, progress: bool) -> CropRep
     for crops, kept, counted in tqdm(
         cut, "Cutting", total=len(job.frame), unit="field", leave=False, disable=disable
     ):
-        for name in ("fields", "empty", "nuclei", "crops", "beyond", "not_chosen"):
+        for name in ("fields", "empty", "nuclei", "crops", "beyond", "not_chosen", "grid"):
             setattr(report, name, getattr(report, name) + getattr(counted, name))
         report.failed += counted.failed
         if counted.crops:
@@ -196,7 +208,8 @@ def _write(part: Path, job: _Job, report: CropReport, progress: bool) -> CropRep
     table.to_parquet(part / TABLE, index=False)
     store.finish(
         part, table["site_id"].tolist(), job.channels, pixel_size_um=job.pixel_size_um,
-        manifest_sha256=digest(table), parameters=job.parameters, failed=report.failed,
+        manifest_sha256=digest(table), parameters=job.parameters, levels=job.levels,
+        failed=report.failed,
     )  # fmt: skip
     return report
 
@@ -209,11 +222,12 @@ def _flush(part: Path, written: int, waiting: np.ndarray, shard: int) -> tuple[i
     return written + len(block), waiting
 
 
-def _table(job: _Job, crops: pd.DataFrame) -> pd.DataFrame:
+def _table(job: Job, crops: pd.DataFrame) -> pd.DataFrame:
     """The manifest of the crops: the row of its field, its own `site_id`, and where it lies."""
     field_rows = job.frame.iloc[crops["row"]].reset_index(drop=True)
     number = crops["nucleus"].astype(str).str.zfill(4)
-    own = {"site_id": crops["site_id"] + "__n" + number, "parent": crops["site_id"]}
+    kind = crops["found"].str[0] if "found" in crops else "n"  # of nucleus or grid
+    own = {"site_id": crops["site_id"] + "__" + kind + number, "parent": crops["site_id"]}
     places = {PATH + name: [f"images#{k}" for k in range(len(crops))] for name in job.channels}
     others = [name for name in field_rows if str(name).startswith(PATH) and name not in places]
     rest = crops.drop(columns=["site_id", "row"])
