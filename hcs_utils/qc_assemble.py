@@ -231,10 +231,11 @@ def method(settings: QCSettings, made: nn.Module, count: int) -> nn.Module:
     if settings.method == "vicreg":
         return vicreg.VICReg(made, vicreg.VICRegConfig(**shape))
     if settings.method == "swav":
-        queue = {"queue": settings.queue, "queue_starts": settings.queue_starts}
-        return swav.SwAV(made, swav.SwAVConfig(**cluster, **queue))
-    own = {"iterations": settings.kmeans_iterations, "first_epoch": settings.first_epoch}
-    config = deepcluster.DeepClusterConfig(**cluster, **own)
+        one = 1 / settings.epochs  # of training: an epoch
+        queue = {"queue": settings.queue, "queue_starts": min(1.0, settings.queue_starts * one)}
+        return swav.SwAV(made, swav.SwAVConfig(**cluster, **queue, frozen_share=min(0.5, one)))
+    clusters = {"iterations": settings.kmeans_iterations, "first_epoch": settings.first_epoch}
+    config = deepcluster.DeepClusterConfig(**cluster, **clusters)
     return deepcluster.DeepClusterV2(made, config, count=count)
 
 

@@ -176,7 +176,7 @@ def recalls(
         rng = np.random.default_rng([seed, 13])
         by_draw, by_crop = _times(len(scores), n, rng), _field_times(field[rows], n, rng)
         again = ((by_crop @ right.T) / by_crop.sum(1, keepdims=True) * by_draw).sum(1)
-        found[name or "normal"] = (float(right.mean()), *_ends(again / len(scores)))
+        found[str(name) or "normal"] = (float(right.mean()), *_ends(again / len(scores)))
     return found
 
 
