@@ -104,3 +104,48 @@ def follows(ours, parts, theirs, steps=5, after=lambda step: None, rows=None, to
         ours.after_step(step / total)
         for p, q in zip(*kinds, strict=True):
             torch.testing.assert_close(p, q)
+
+
+def sinkhorn(scores, epsilon, iterations):
+    """SwAV, equation 4: codes [n k] by turns of rows and columns, from nested lists."""
+    n, k = len(scores), len(scores[0])
+    q = [[math.exp(s / epsilon) for s in row] for row in scores]
+    for _ in range(iterations):
+        for j in range(k):
+            total = sum(row[j] for row in q)
+            for row in q:
+                row[j] /= total * k
+        for row in q:
+            total = sum(row)
+            row[:] = [x / (total * n) for x in row]
+    return [[x * n for x in row] for row in q]
+
+
+def log_softmax(row):
+    most = max(row)
+    total = math.log(sum(math.exp(x - most) for x in row)) + most
+    return [x - total for x in row]
+
+
+def swav(first, second, tau, epsilon, iterations, queue=None):
+    """SwAV, equations 1, 2 and 4: each view's code predicted from the other view."""
+    total, n = 0.0, len(first)
+    views = [first.tolist(), second.tolist()]
+    for v in (0, 1):
+        rows = views[v] + (queue[v].tolist() if queue is not None else [])
+        codes = sinkhorn([list(row) for row in rows], epsilon, iterations)[:n]
+        for code, scores in zip(codes, views[1 - v], strict=True):
+            log_p = log_softmax([s / tau for s in scores])
+            total -= sum(q * p for q, p in zip(code, log_p, strict=True))
+    return total / (2 * n)
+
+
+def deepcluster(scores, target, tau):
+    """The mean cross-entropy of views of crops that have a target."""
+    terms = [
+        -log_softmax([s / tau for s in row])[t]
+        for view in scores.tolist()
+        for row, t in zip(view, target.tolist(), strict=True)
+        if t >= 0
+    ]
+    return sum(terms) / len(terms) if terms else 0.0

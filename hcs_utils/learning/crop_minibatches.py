@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from hcs_utils.errors import InputError
 from hcs_utils.learning.minibatches import Minibatch, Minibatches
@@ -49,6 +51,12 @@ class CropMinibatches(Minibatches):
             self.order = epoch, rng.permutation(len(self.rows))
         anchor = self.order[1][k * self.size : (k + 1) * self.size]
         return anchor, anchor
+
+    def plain(self, places: np.ndarray, device) -> Float[Tensor, "n c y x"]:
+        """The crops at these positions in ``rows`` as they are stored, normalised by plate."""
+        crops = self.images[torch.from_numpy(self.rows[places])].to(device)
+        plate = torch.from_numpy(self.plate[places]).to(device)
+        return colour(crops.float(), plate, self.normaliser)
 
     def __call__(self, step: int, device) -> Minibatch:
         own = self.draw(step)[0][self.part]

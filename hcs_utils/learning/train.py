@@ -79,6 +79,8 @@ def fit(
     precision, select = fabric.strategy.precision, "best" if score else "last"
     optimizer, state = _begun(run, method, minibatches, config, precision, select)
     method.train()
+    if state.step == 0 and hasattr(method, "begin"):  # DeepClusterV2 fills its bank
+        method.begin(minibatches, fabric.device)
     bar = tqdm(
         total=config.steps, initial=state.step, disable=not (progress and first), mininterval=2,
         unit="step",

@@ -19,3 +19,10 @@ def projections(
     """
     z = torch.stack([projector(h) for h in encoder(minibatch.global_views).chunk(2)])
     return all_rows(z.to(torch.promote_types(z.dtype, torch.float32)), 1)
+
+
+def prototypes_used(scores: Float[Tensor, "2 n k"]) -> Float[Tensor, ""]:
+    """How many prototypes are the nearest of any view: 1 where all outputs have become alike."""
+    used = torch.zeros(scores.shape[-1], device=scores.device)
+    used[scores.detach().argmax(-1).flatten()] = 1
+    return used.sum()
