@@ -41,7 +41,9 @@ class Asked(Protocol):
     linear_rate: float
     finetune_epochs: int
     finetune_steps: int
+    finetune_optimizer: str
     finetune_rate: float
+    precision: str
     seed: int
 
 
@@ -179,6 +181,7 @@ def finetuned_scores(
     from hcs_utils.evaluation import probes
 
     config, found = schedule(rows.shape[1], settings), np.empty((len(rows), len(query)))
+    network = _Halved(network, settings.precision)
     named = np.where(question.abnormal, "yes", "no")
     for draw, (chosen, label) in enumerate(zip(rows, labels, strict=True)):
         named[chosen] = np.where(label, "yes", "no")
@@ -203,7 +206,24 @@ def schedule(budget: int, settings: Asked):
     if settings.finetune_steps:
         epochs = min(epochs, math.ceil(settings.finetune_steps / parts))
     falls = (math.ceil(epochs * 0.5), math.ceil(epochs * 0.8))
-    return ProbeConfig(epochs, _STEPS, float(settings.finetune_rate), 0.9, falls, balanced=False)
+    decay = 1e-4 if settings.finetune_optimizer == "adamw" else 0.0
+    return ProbeConfig(
+        epochs, _STEPS, settings.finetune_rate, 0.9, falls, decay, settings.finetune_optimizer,
+        balanced=False,
+    )  # fmt: skip
+
+
+class _Halved(nn.Module):
+    """An encoder whose arithmetic is of 16 bits where the settings' is; its answers are float32."""
+
+    def __init__(self, network: nn.Module, precision: str):
+        super().__init__()
+        self.network, self.channels = network, network.channels
+        self.num_features, self.on = network.num_features, precision != "32-true"
+
+    def forward(self, x):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.on):
+            return self.network(x).float()
 
 
 def _budgets(question: Question, settings: Asked) -> Iterator[tuple[int, list[str]]]:

@@ -21,6 +21,7 @@ _WORDS = {
     "image_norm": ("plate", "none"),
     "feature_scale": ("standard", "none"),
     "optimizer": ("adamw", "sgd"),
+    "finetune_optimizer": ("adamw", "sgd"),
     "first_epoch": ("encoder", "released"),
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
@@ -94,8 +95,9 @@ class QCSettings:
     linear_epochs: int = 150
     linear_rate: float = 1e-3
     finetune_epochs: int = 50
-    finetune_steps: int = 12
-    finetune_rate: float = 1e-2
+    finetune_steps: int = 20
+    finetune_optimizer: str = "adamw"
+    finetune_rate: float = 3e-3
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
