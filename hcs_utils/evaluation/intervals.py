@@ -1,6 +1,7 @@
 """How far a score may lie from the truth, given what was really repeated."""
 
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,6 +35,24 @@ def bootstrap_interval(
     means = (drawn @ total) / (drawn @ size)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def wilson_interval(
+    right: ArrayLike, n: ArrayLike, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interval (low, high) of a share of which `right` of `n` independent cases are known.
+
+    Wilson's score interval: within [0, 1], and of some width where all or none are right. Cases
+    that fail together, such as crops of one field, make it too narrow; see `bootstrap_interval`.
+    """
+    right, n = np.asarray(right, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    if not ((right >= 0) & (right <= n) & (n > 0)).all():
+        raise InputError("wilson_interval needs 0 ≤ right ≤ n and n above 0.")
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    share, width = right / n, 1 + z**2 / n
+    centre = (share + z**2 / (2 * n)) / width
+    reach = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / width
+    return centre - reach, centre + reach
 
 
 def paired_interval(

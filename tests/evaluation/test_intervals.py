@@ -2,9 +2,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy.stats import permutation_test
+from scipy.stats import binomtest, permutation_test
 
 from hcs_utils.errors import InputError
+from hcs_utils.evaluation.intervals import wilson_interval
 from hcs_utils.evaluation.metrics import (
     bootstrap_interval,
     p_value,
@@ -168,3 +169,16 @@ def test_bootstrap_errors_say_what_to_do():
         bootstrap_interval([1, np.nan], ["B1", "B2"])
     with pytest.raises(InputError, match=r"unit has shape"):
         bootstrap_interval([1, 0], ["B1"])
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 20), (20, 20), (128, 130), (7, 9)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_wilson_is_that_of_scipy_and_stays_within_one(right, n, level):
+    low, high = wilson_interval(right, n, level)
+    theirs = binomtest(right, n).proportion_ci(level, method="wilson")
+    assert (low, high) == pytest.approx((theirs.low, theirs.high))
+    assert -1e-12 <= low <= right / n <= high <= 1 + 1e-12
+    both = wilson_interval([right, right], [n, 2 * n], level)
+    assert both[0][0] == low and both[0][1] != low
+    with pytest.raises(InputError, match="0 ≤ right ≤ n"):
+        wilson_interval(n + 1, n)
