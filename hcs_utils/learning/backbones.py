@@ -9,10 +9,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from timm.layers import DropPath
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
+from timm.models.vgg import VGG
 from torch import Tensor, nn
 
 from hcs_utils.errors import InputError
+from hcs_utils.learning import procedural
 
+SHORT = {"convnext": "convnext_tiny"}  # names of the paper on quality control
 SMALL = {"small": (32, 64, 128, 128), "tiny": (16, 32, 64, 64)}  # channels of each stage
 
 
@@ -27,12 +30,19 @@ def encoder(
     (timm smooths when it shrinks them, CDCL's released code does not), and sides that are no
     multiple of the patch are padded with zeros.
 
-    ``weights`` is None (random), ``"imagenet"`` (timm's own) or a local ``.safetensors`` file: what
-    training left here, or a timm checkpoint of RGB images with its classifier, which is left out.
-    RGB kernels are tiled over the channels (`tiled`). ``drop_path`` is timm's stochastic depth,
-    rising linearly from 0 to this rate at the last block. Nothing is ever replaced silently.
+    ``convnext`` is timm's ``convnext_tiny``; the features of a VGG are its last maps, averaged
+    (512 of ``vgg16``, as the paper on quality control has it; timm's are 4,096 of a hidden layer).
+
+    ``weights`` is None (random), ``"imagenet"`` (timm's own), ``"procedural"`` (learned once from
+    drawings: `procedural.weights`; ``"procedural:100"`` in 100 steps) or a local ``.safetensors``
+    file: what training left here, or a timm checkpoint of RGB images with its classifier, which is
+    left out. RGB kernels are tiled over the channels (`tiled`). ``drop_path`` is timm's stochastic
+    depth, rising linearly from 0 to this rate at the last block. Nothing is ever replaced silently.
     """
-    count = len(channels)
+    count, known = len(channels), name
+    if weights and weights.partition(":")[0] == "procedural":
+        weights = str(_procedural(name, tuple(channels), weights))
+    name = SHORT.get(name, name)
     if name in SMALL:
         if weights == "imagenet":
             raise InputError(f"there are no ImageNet weights for the encoder {name!r}")
@@ -49,12 +59,23 @@ def encoder(
         model = _from_timm(name, count, weights == "imagenet", options)
     else:
         near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
-        raise InputError(f"unknown encoder {name!r}; small, tiny or a timm model such as {near}")
+        raise InputError(f"unknown encoder {known!r}; small, tiny or a timm model such as {near}")
     if weights not in (None, "imagenet"):
         _load(model, name, tuple(channels), Path(weights))
     model.channels = tuple(channels)
     model.num_features = getattr(model, "head_hidden_size", model.num_features)  # what comes out
     return model
+
+
+def _procedural(name: str, channels: tuple[str, ...], asked: str) -> Path:
+    """The file of weights that drawings teach: "procedural", or after so many steps."""
+    _, colon, steps = asked.partition(":")
+    if colon and not (steps.isdecimal() and int(steps)):
+        raise InputError(
+            f"weights is {asked!r}: write procedural, or procedural:100 for 100 steps."
+        )
+    config = procedural.ProceduralConfig(**({"steps": int(steps)} if colon else {}))
+    return procedural.weights(name, len(channels), lambda: encoder(name, channels), config)
 
 
 def without_drop_path(network: nn.Module) -> nn.Module:
@@ -80,7 +101,8 @@ def _load(model: nn.Module, name: str, channels: tuple[str, ...], path: Path) ->
         raise InputError(f"no weights at {path}: give a .safetensors file of encoder {name!r}")
     try:
         with safe_open(path, "pt") as file:
-            known = (file.metadata() or {}).get("channels")
+            about = file.metadata() or {}
+            known, drawn = about.get("channels"), "procedural" in about
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(
@@ -90,7 +112,7 @@ def _load(model: nn.Module, name: str, channels: tuple[str, ...], path: Path) ->
     if known and tuple(json.loads(known)) != channels:
         raise InputError(f"{path} was trained on {known}, not on {json.dumps(channels)}.")
     try:
-        model.load_state_dict(weights if known else _of_rgb(weights, model, len(channels)))
+        model.load_state_dict(weights if known or drawn else _of_rgb(weights, model, len(channels)))
     except RuntimeError as error:
         reason = str(error).splitlines()[1:2] or [str(error)]
         raise InputError(
@@ -105,6 +127,8 @@ def _of_rgb(weights: dict[str, Tensor], model: nn.Module, count: int) -> dict[st
     first, last = (about.get(part) or () for part in ("first_conv", "classifier"))
     first, last = ((x,) if isinstance(x, str) else x for x in (first, last))
     kept = {k: v for k, v in weights.items() if k.rpartition(".")[0] not in last}
+    if isinstance(model, VGG):
+        kept = {k: v for k, v in kept.items() if not k.startswith("pre_logits.")}
     for key in (f"{part}.weight" for part in first):
         if key in kept and kept[key].ndim == 4 and kept[key].shape[1] == 3 != count:
             kept[key] = tiled(kept[key], count)
@@ -136,7 +160,7 @@ class _EverySecond(nn.Conv2d):
 
 def _from_timm(name, count, pretrained, options):
     if not pretrained:
-        return timm.create_model(name, in_chans=count, num_classes=0, **options)
+        return _pooled(timm.create_model(name, in_chans=count, num_classes=0, **options))
     try:
         rgb = timm.create_model(name, pretrained=True, num_classes=0, **options)
     except Exception as error:
@@ -144,6 +168,14 @@ def _from_timm(name, count, pretrained, options):
             f"the ImageNet weights of {name} could not be had ({type(error).__name__}). Connect to "
             "the network once, give a local .safetensors file, or train from weights=None."
         ) from error
-    model = timm.create_model(name, in_chans=count, num_classes=0, **options)
+    model = _pooled(timm.create_model(name, in_chans=count, num_classes=0, **options))
     model.load_state_dict(_of_rgb(rgb.state_dict(), model, count))
+    return model
+
+
+def _pooled(model):
+    """A VGG without the hidden layers of its classifier: 512 averages of its last maps."""
+    if isinstance(model, VGG):
+        model.pre_logits = nn.Identity()
+        model.head_hidden_size = model.num_features
     return model
