@@ -50,7 +50,10 @@ def grid(
 
 @drawn
 def moved(table: pd.DataFrame, label: str, most: float | int = 8) -> Figure:
-    """Numbers in cells, coloured from −``most`` to ``most`` about 0; beyond it the colour stays."""
+    """Numbers in cells, coloured from −``most`` to ``most`` about 0; beyond it the colour stays.
+
+    Numbers beyond 99 are told as such.
+    """
     values = table.to_numpy(float)
     figure, ax = plt.subplots(
         figsize=(2.6 + 0.86 * table.shape[1], 1.1 + 0.36 * len(table)), layout="constrained"
@@ -59,7 +62,14 @@ def moved(table: pd.DataFrame, label: str, most: float | int = 8) -> Figure:
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = "#111111" if abs(value) < 0.6 * most else "#ffffff"
-            text = f"{value:+.1f}".replace("-", "−") if abs(value) < 99.5 else f"{value:+.0f}"
+            text = (
+                f"{round(value, 1) + 0.0:+.1f}"
+                if abs(value) <= 99
+                else "> 99"
+                if value > 0
+                else "< -99"
+            )
+            text = text.replace("-", "−")
             ax.text(column, row, text, ha="center", va="center", fontsize=10, color=dark)
     ax.set_xticks(range(table.shape[1]), [str(c) for c in table], rotation=30, ha="left")
     ax.set_yticks(range(len(table)), [str(c) for c in table.index])

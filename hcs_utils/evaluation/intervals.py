@@ -38,7 +38,7 @@ def bootstrap_interval(
 
 
 def wilson_interval(
-    right: ArrayLike, n: ArrayLike, level: float = 0.95
+    right: ArrayLike | float | int, n: ArrayLike | float | int, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval (low, high) of a share of which `right` of `n` independent cases are known.
 
@@ -52,7 +52,7 @@ def wilson_interval(
     share, width = right / n, 1 + z**2 / n
     centre = (share + z**2 / (2 * n)) / width
     reach = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / width
-    return centre - reach, centre + reach
+    return tuple(np.asarray(np.clip(x, 0, 1)) for x in (centre - reach, centre + reach))
 
 
 def paired_interval(

@@ -33,7 +33,7 @@ def test_every_finite_number_stands_in_its_cell():
     table = pd.DataFrame({"blur": [-3.2, 0.5], "noise": [120.0, np.nan]}, index=["f", "g"])
     figure = figures.moved(table, "shift, sd")
     ax = figure.axes[0]
-    assert [text.get_text() for text in ax.texts] == ["−3.2", "+120", "+0.5"]
+    assert [text.get_text() for text in ax.texts] == ["−3.2", "> 99", "+0.5"]
     assert ax.images[0].get_clim() == (-8, 8)
     assert "shift, sd" in [a.get_ylabel() for a in figure.axes]
 
