@@ -93,7 +93,8 @@ def judge(network: nn.Module | None, question: Question, settings: Asked) -> Sco
     them ``<task>_accuracy_sd_<budget>`` and ``…_worst_…`` over draws; ``<task>_accuracy_null_…``,
     labels shuffled; ``shift_…`` on the other cell line and ``val_…`` on validation plates, both of
     the most labels; ``recall_<fault>_<task>_<budget>`` at the threshold of 0.5, for the most and
-    the fewest labels, with `normal` for the specificity. `chance` is a coin's.
+    the fewest labels, with `normal` for the specificity. ``shift_<task>_accuracy_minibatches_…``
+    is `abnormal.by_minibatches`. `chance` is a coin's.
     """
     scores: Scores = {"chance": 0.5, "judged": float(len(question.asked[""]))}
     scores |= frozen(scaled(measured(network, question), question, settings), question, settings)
@@ -256,6 +257,9 @@ def _said(
         sd = float(accuracy.std(ddof=1)) if len(accuracy) > 1 else math.nan
         scores[f"{prefix}{task}_accuracy_sd_{budget}"] = sd
         scores[f"{prefix}{task}_accuracy_worst_{budget}"] = float(accuracy.min())
+        if part == "shift":
+            batched = abnormal.by_minibatches(truth, own, seed=settings.seed)
+            scores[f"shift_{task}_accuracy_minibatches_{budget}"] = float(batched.mean())
         if not part and budget in (budgets[0], budgets[-1]) and task != "logistic":
             each = abnormal.recalls(own, question.fault[rows], unit, seed=settings.seed)
             scores |= {f"recall_{name}_{task}_{budget}": value for name, value in each.items()}

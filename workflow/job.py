@@ -7,6 +7,8 @@ with the command that submitted it.
     job.py prepare SCREEN SIZE IMAGE_PX        the grid: a screen in its store
     job.py cdcl OUTPUT PRESET NAME=VALUE …     the grid: notebook 22
     job.py crossmodal OUTPUT PRESET NAME=VALUE …  notebook 32
+    job.py qc OUTPUT PRESET NAME=VALUE …       notebook 12
+    job.py crops PRESET NAME=VALUE …           the grid: crops of notebook 12, cut before its runs
     job.py plan OUT REQUEST                    preprocessing: its plan, from settings as JSON
     job.py plate OUT FOLDER [allow_missing]    preprocessing: one plate
     job.py join OUT [allow_missing] [tidy]     preprocessing: all plates
@@ -26,6 +28,7 @@ from hcs_utils.errors import InputError
 NOTEBOOKS = {
     "cdcl": "notebooks/22_cdcl_run.ipynb",
     "crossmodal": "notebooks/32_crossmodal_run.ipynb",
+    "qc": "notebooks/12_qc_run.ipynb",
 }
 
 
@@ -48,6 +51,13 @@ def prepare(screen: str, size: str, image_px: str) -> None:
     from hcs_utils import experiments
 
     print(experiments.prepare(screen, size, int(image_px)).store.path)
+
+
+def crops(preset: str, *pairs: str) -> None:
+    from hcs_utils import qc_assemble, qc_settings, runs
+
+    given = runs.preset(preset) | runs.parsed(list(pairs))
+    print(qc_assemble.ready(qc_settings.from_parameters(given)).crops.store.path)
 
 
 def run(experiment: str, output: str, preset: str, *pairs: str) -> None:
@@ -141,7 +151,7 @@ def join(out: str, *words: str) -> None:
 def main(command: str, *arguments: str) -> int:
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     follow_parent()
-    jobs = {"prepare": prepare, "plan": plan, "plate": plate, "join": join}
+    jobs = {"prepare": prepare, "crops": crops, "plan": plan, "plate": plate, "join": join}
     jobs |= {name: partial(run, name) for name in NOTEBOOKS}
     try:
         jobs[command](*arguments)

@@ -64,7 +64,7 @@ def test_what_there_is_not_is_told(tmp_path):
     for config, words in (
         ("methods=dino", "Unknown methods: dino; there are: clip, emm, imm, ecfp"),
         ("variants=x", "Unknown variants: x; there are: emm-released"),
-        ("experiment=qc", "Unknown experiment: qc; there are: cdcl, crossmodal"),
+        ("experiment=space", "Unknown experiment: space; there are: cdcl, crossmodal, qc"),
     ):
         places, told, code = planned(tmp_path, "preset=smoke", config)
         assert code == 1 and not places and words in told

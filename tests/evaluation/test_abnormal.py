@@ -149,6 +149,18 @@ def test_recall_of_each_fault_and_of_normal_crops():
     assert found["blur"][1:] == (1.0, 1.0)
 
 
+def test_a_mean_over_minibatches_weighs_the_last_crops_more():
+    """200 crops: 6 minibatches of 32 and one of 8, so that accuracies are n / 224 (ledger, 41)."""
+    rng = np.random.default_rng(0)
+    truth, scores = np.arange(200) % 2 == 0, rng.random((50, 200))
+    found = 224 * abnormal.by_minibatches(truth, scores)
+    np.testing.assert_allclose(found, np.round(found), atol=1e-9)
+    plain = abnormal.measures(truth, scores)["accuracy"]
+    assert 0 < np.abs(found / 224 - plain).max() < 4 * 8 / 224
+    even = abnormal.by_minibatches(truth[:192], scores[:, :192])
+    np.testing.assert_allclose(even, abnormal.measures(truth[:192], scores[:, :192])["accuracy"])
+
+
 @pytest.mark.parametrize("kind", [True, False])
 def test_one_class_is_told(kind, planted):
     bank, rows, labels, query, truth = planted
