@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from hcs_utils import cli_quality
+from hcs_utils.cli_quality import read_screen
 from hcs_utils.errors import InputError
 
 
@@ -27,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="High-content screens past their batch effects: from raw images to judged embeddings.",
 )
+app.add_typer(cli_quality.app, name="quality")
 Screen = Annotated[
     Path,
     typer.Argument(
@@ -41,7 +44,7 @@ Root = Annotated[
 @app.command()
 def validate(screen: Screen, root: Root = None) -> None:
     """Check a manifest row by row, and that its images are there."""
-    table, root, _ = _read_screen(screen, root)
+    table, root, _ = read_screen(screen, root)
     from hcs_utils.data import manifest
 
     table = manifest.validate(table, root)
@@ -64,7 +67,7 @@ def preprocess(
     root: Root = None,
 ) -> None:
     """Turn a screen's images into one Zarr store; stopped, the same command carries on."""
-    table, root, pixel_size_um = _read_screen(screen, root)
+    table, root, pixel_size_um = read_screen(screen, root)
     from hcs_utils.data import preprocess as step
 
     report = step.preprocess(table, root, out, size=size, scale=scale, pixel_size_um=pixel_size_um)
@@ -93,7 +96,7 @@ def crop(
     root: Root = None,
 ) -> None:
     """Find nuclei and cut a crop of all channels around each, into one store."""
-    table, root, pixel_size_um = _read_screen(screen, root)
+    table, root, pixel_size_um = read_screen(screen, root)
     from hcs_utils.data import cells
 
     report = cells.crop_screen(
@@ -248,23 +251,6 @@ def report(
                 for method, (mean, sd, n) in records.summary(rows, metric).iterrows():
                     spread = f" ± {sd:.3f}" if n > 1 else "        "
                     typer.echo(f"    {method:<14} {mean:.3f}{spread}  n = {n:.0f}")
-
-
-def _read_screen(screen: Path, root: Path | None) -> tuple:
-    """Manifest, folder of its images, and their pixel size in um where it is known."""
-    from hcs_utils.data import manifest
-    from hcs_utils.data.screens import own, public
-    from hcs_utils.files import data_root
-
-    if screen.suffix in (".yaml", ".yml"):
-        table = own.from_yaml(screen)
-    elif str(screen) in public.NAMES and not screen.is_file():
-        root = root or data_root() / screen
-        table = public.fetched(str(screen), root)
-    else:
-        table = manifest.read(screen)
-    known = table.attrs
-    return table, Path(root or known.get("root") or screen.parent), known.get("pixel_size_um")
 
 
 def _counts(table) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from hcs_utils.data import columns, quality
+from hcs_utils.data import columns, image_quality, quality
 from hcs_utils.data.labels import ABNORMAL, LABELS, NORMAL, LabelFile
 from hcs_utils.data.manifest import nearest
 from hcs_utils.data.store import Store
@@ -22,6 +22,7 @@ from hcs_utils.evaluation.figures import composite
 from hcs_utils.evaluation.suggestions import MODELS
 
 FILE = "labels.csv"
+_AT_ONCE = 1024  # crops measured together
 HOW = ("informative", "random")
 _NEEDED = ("site_id", "parent", "plate", "well")
 
@@ -104,6 +105,19 @@ def answer(session: Session, site_id: str, label: str, who: str = "") -> None:
     """Keep one answer, "normal" or "abnormal", about a crop; on return it is on the disk."""
     _check_known(session, site_id)
     session.labels.answer(site_id, label, who)
+
+
+def answer_by(session: Session, truth: pd.Series, count: int, how: str = "informative") -> None:
+    """Answer from a table of truth in place of a person, until `count` crops have a label.
+
+    `truth`: True where a crop is abnormal, by its `site_id`; six suggestions at a time.
+    """
+    while (given := len(session.labels.table())) < count:
+        asked = suggest(session, min(6, count - given), how)
+        if not asked:
+            raise InputError(f"There are {given} crops to answer about, fewer than {count}.")
+        for site_id in asked:
+            answer(session, site_id, ABNORMAL if truth[site_id] else NORMAL, who="truth")
 
 
 def settle(session: Session, site_id: str, label: str, who: str = "") -> None:
@@ -196,6 +210,13 @@ def write(
     return quality.write(root, table[list(quality.COLUMNS)])
 
 
+def measured(images: Store) -> pd.DataFrame:
+    """`site_id` and measures of image quality of every crop of a store, some at a time."""
+    rows = np.array_split(np.arange(len(images)), -(-len(images) // _AT_ONCE))
+    parts = [image_quality.measures(images.read(part), images.channels) for part in rows]
+    return pd.concat(parts, ignore_index=True).assign(site_id=images.site_ids)
+
+
 def pictures(
     session: Session, images: Store | np.ndarray, site_ids: Sequence[str], least: int = 32
 ) -> list[UInt8[np.ndarray, "y x 3"]]:
@@ -260,7 +281,7 @@ def _probability(session: Session, model: str) -> np.ndarray:
 
 
 def _check_known(session: Session, site_id: str) -> None:
-    if site_id not in set(session.crops["site_id"]):
+    if not session.crops["site_id"].eq(site_id).any():
         near = nearest(str(site_id), session.crops["site_id"].tolist()[:10_000])
         raise InputError(f"There is no crop {site_id!r} in this session{near}.")
 

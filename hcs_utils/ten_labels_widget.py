@@ -21,19 +21,20 @@ from hcs_utils.errors import InputError
 from hcs_utils.evaluation import figure_ten_labels
 
 _SHOWN = 20  # fields of the list to drop
-_SIDE = 132  # px of a picture on the screen
+_SIDE = 120  # px of a picture on the screen
+_LOOK = "image-rendering: pixelated; display: block; outline: 1px solid #767676"  # of a picture
 _STYLE = {"normal": "info", "abnormal": "warning"}  # of the button that was chosen; it says so too
 
 
 class Card:
     """One crop: its picture and the two buttons; `chosen` is the answer, "" while there is none."""
 
-    def __init__(self, site_id: str, picture: np.ndarray, about: str, number: int, on_choice):
+    def __init__(self, site_id: str, picture: np.ndarray, where: tuple, number: int, on_choice):
         self.site_id, self.chosen, self._on_choice = site_id, "", on_choice
-        alt = f"Crop {number}, {about}"
+        alt, caption = f"Crop {number}, plate {where[0]}, well {where[1]}", " ".join(where)
         image = widgets.HTML(f"<img src='{_png(_enlarged(picture))}' alt='{escape(alt, True)}' "
                              f"width='{_SIDE}' height='{_SIDE}' title='{escape(site_id, True)}' "
-                             "style='image-rendering: pixelated; display: block'>")  # fmt: skip
+                             f"style='{_LOOK}'>")  # fmt: skip
         self.buttons = {}
         for label in LABELS:
             button = widgets.Button(
@@ -42,8 +43,8 @@ class Card:
             )  # fmt: skip
             button.on_click(lambda _, label=label: self._on_choice(self, label))
             self.buttons[label] = button
-        where = widgets.HTML(f"<span style='font-size: 85%'>{number} · {escape(about)}</span>")
-        self.box = widgets.VBox([where, image, *self.buttons.values()], layout={"margin": "4px"})
+        head = widgets.HTML(f"<small><b>{number}</b> {escape(caption)}</small>")
+        self.box = widgets.VBox([head, image, *self.buttons.values()], layout={"margin": "2px"})
 
     def choose(self, label: str) -> None:
         self.chosen = label
@@ -73,7 +74,9 @@ class Panel:
         self.at.observe(lambda _: self._judge(), "value")
         self.keep = _button("Write to the screen", "Keep qc_flag and qc_score", self._write, "save")
         self.map, self.list, self.said = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.results = widgets.VBox([self.at, self.map, self.list, self.keep])
+        self.results = widgets.VBox(
+            [self.at, self.map, self.list, self.keep], layout={"align_items": "flex-start"}
+        )
         self.box = widgets.VBox(
             [self.told, self.row, widgets.HBox([self.back, self.skip]), self.results, self.said]
         )
@@ -89,11 +92,11 @@ class Panel:
     def _show(self, site_ids: list[str]) -> None:
         pictures = ten_labels.pictures(self.session, self.images, site_ids, self.least)
         crops = self.session.crops.set_index("site_id")
-        about = [f"plate {crops.at[s, 'plate']}, well {crops.at[s, 'well']}" for s in site_ids]
+        places = [(str(crops.at[s, "plate"]), str(crops.at[s, "well"])) for s in site_ids]
         self.cards = [
             Card(site, picture, where, k, self._answer)
             for k, (site, picture, where) in enumerate(
-                zip(site_ids, pictures, about, strict=True), 1
+                zip(site_ids, pictures, places, strict=True), 1
             )
         ]
         known = self.session.labels.table().set_index("site_id")["label"]
@@ -145,7 +148,8 @@ class Panel:
         worst = plates.groupby("plate")["abnormal"].mean().sort_values(ascending=False)
         alt = "Heat map of the share of abnormal fields in each well, plate by plate; worst: "
         alt += ", ".join(f"{name} {share:.0%}" for name, share in worst.head(3).items())
-        self.map.value = f"<img src='{_drawn(figure)}' alt='{escape(alt, True)}' width='720'>"
+        self.map.value = f"<img src='{_drawn(figure)}' alt='{escape(alt, True)}' width='720' "
+        self.map.value += "style='display: block'>"
         drop = ten_labels.to_drop(self.session, self.at.value)
         self.list.value = _listed(drop, len(table))
 

@@ -234,3 +234,34 @@ def test_crop_writes_a_store_of_crops_and_says_what_the_border_took(screen, tmp_
     assert f"{len(crops)} crops of " in result.stdout and "border rule: drop" in result.stdout
     wrong = hcs("crop", screen, "--out", tmp_path / "x.zarr", "--channel", "DNS")
     assert wrong.exit_code == 2 and "nearest: DNA" in wrong.stderr
+
+
+# quality
+
+
+def test_quality_is_written_shown_and_cleared(screen, tmp_path):
+    folder = tmp_path / "own"
+    shutil.copytree(screen.parent, folder)
+    own = folder / "manifest.parquet"
+    sites = manifest.read(own)["site_id"].tolist()
+    shown = hcs("quality", "show", own)
+    assert shown.exit_code == 0 and "144 fields, 0 judged, 0 flagged" in shown.stdout
+    flags = pd.DataFrame({"site_id": sites[:6], "qc_flag": [True] * 4 + [False] * 2})
+    flags.assign(qc_score=0.9).to_csv(tmp_path / "flags.csv", index=False)
+    written = hcs("quality", "write", own, tmp_path / "flags.csv")
+    assert written.exit_code == 0, written.output
+    assert "4 of 144 fields are flagged and left out" in written.stdout
+    shown = hcs("quality", "show", own).stdout
+    assert "144 fields, 6 judged, 4 flagged" in shown and "mean_score" in shown
+    assert "6 fields were judged" in hcs("quality", "clear", own).stdout
+    assert "0 judged" in hcs("quality", "show", own).stdout
+
+
+def test_quality_refuses_what_is_not_of_the_screen(screen, tmp_path):
+    assert "no table" in refused("quality", "write", screen, tmp_path / "none.csv")
+    (tmp_path / "flags.csv").write_text("site_id,qc_flag,qc_score\nB01_x,True,0.9\n")
+    told = refused("quality", "write", screen, tmp_path / "flags.csv")
+    assert "1 of 1 fields are not in the screen: B01_x" in told
+    (tmp_path / "flags.csv").write_text("site,flag\na,1\n")
+    assert "lacks site_id, qc_flag" in refused("quality", "write", screen, tmp_path / "flags.csv")
+    assert not (screen.parent / "quality.parquet").exists()

@@ -64,6 +64,18 @@ def clear(root: str | Path) -> int:
     return count
 
 
+def refuse_unknown(table: pd.DataFrame, manifest: pd.DataFrame) -> None:
+    """Raise `InputError` naming the fields of a table to `write` that a manifest has not."""
+    names = columns.text(_checked(table, "The table")["site_id"])
+    unknown = names[~names.isin(manifest["site_id"])].tolist()
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} of {len(names)} fields are not in the screen: "
+            f"{', '.join(unknown[:_SHOWN])}. Give the site_id of fields, as in "
+            f"{manifest['site_id'].iloc[0]}."
+        )
+
+
 def with_quality(manifest: pd.DataFrame, root: str | Path) -> pd.DataFrame:
     """The manifest with `qc_flag` and `qc_score`: False and NaN where a field was not judged.
 

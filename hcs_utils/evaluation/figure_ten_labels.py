@@ -75,7 +75,9 @@ def plates(table: pd.DataFrame, columns: int = 0, title: str = "") -> Figure:
         ax.set(aspect="equal", ylim=(len(rows), 0))
         _ticks(ax, rows, wells)
         ax.set_title(f"{name}: {np.nanmean(grid):.0%}", fontsize=10)
-    bar = figure.colorbar(picture, ax=axes, label="share of fields abnormal", shrink=0.6, pad=0.01)
+    bar = figure.colorbar(picture, ax=axes, shrink=0.7, pad=0.01)
+    bar.set_label("fields abnormal, share", fontsize=10)
+    bar.ax.tick_params(labelsize=9)
     bar.outline.set_visible(False)
     if title:
         figure.suptitle(title)
