@@ -4,11 +4,14 @@ import re
 
 import numpy as np
 import pytest
+import yaml
 from test_ten_labels import planted
 
-from hcs_utils import ten_labels
+from hcs_utils import files, prepare, qc_assemble, ten_labels
 from hcs_utils.data import quality
+from hcs_utils.data.screens import simulated
 from hcs_utils.errors import InputError
+from hcs_utils.qc_settings import QCSettings
 from hcs_utils.ten_labels_widget import Panel, panel
 
 
@@ -142,3 +145,34 @@ def test_every_picture_and_button_says_what_it_is(opened):
         assert tips == [f"Crop {k} is normal", f"Crop {k} is abnormal"]
     with pytest.raises(InputError, match="smaller than the 64 asked for"):
         opened(least=64)
+
+
+def test_the_steps_of_the_chapter_judge_an_own_screen(tmp_path, monkeypatch):
+    source = tmp_path / "drawn"
+    simulated.draw(source, simulated.SIZES["qc-smoke"])
+    table = simulated.manifest(source)
+    truth = simulated.truth(source).set_index("site_id")["fault"].ne("")
+    for path in source.glob("truth*"):  # an own screen has none
+        files.remove(path)
+    table.to_csv(tmp_path / "wells.csv", index=False)
+    described = {
+        "name": "mine", "root": "drawn", "table": "wells.csv", "pixel_size_um": 2.0,
+        "columns": {name: name for name in ("batch", "plate", "well", "compound", "site_id")},
+        "channels": {name: f"path_{name}" for name in ("AGP", "Mito", "DNA")},
+    }  # fmt: skip
+    (tmp_path / "screen.yaml").write_text(yaml.safe_dump(described))
+    monkeypatch.setenv("HCS_DATA", str(tmp_path / "data"))
+
+    settings = QCSettings(screen=str(tmp_path / "screen.yaml"), composite="AGP,Mito,DNA")
+    crops = qc_assemble.cut(settings, settings.screen, "", settings.channels, progress=False)
+    measures = ten_labels.measured(crops.store)
+    session = ten_labels.begin(tmp_path / "labels", crops.table, measures)
+    tool = panel(session, crops.store, crops.root)
+    answers = truth[crops.table["parent"]].set_axis(crops.table["site_id"])
+    for _ in range(3):
+        label_all(tool, answers)
+    tool.keep.click()
+    assert "are flagged" in tool.said.value
+    screen = prepare.prepare(settings.screen)
+    assert screen.left_out == quality.read(source)["qc_flag"].sum() > 0
+    assert truth[screen.table["site_id"]].mean() < truth.mean()
