@@ -210,8 +210,10 @@ def network(settings: QCSettings) -> nn.Module:
     torch.manual_seed(settings.seed)
     if settings.method in TRANSFER:
         return encoder(settings.method, CHANNELS, settings.weights)
-    weights = "procedural" if settings.method == "procedural" else None
-    return encoder(settings.encoder, CHANNELS, weights)
+    if settings.method != "procedural":
+        return encoder(settings.encoder, CHANNELS)
+    own = settings.weights.startswith("procedural")  # else ImageNet's, or a file of another encoder
+    return encoder(settings.encoder, CHANNELS, settings.weights if own else "procedural")
 
 
 def method(settings: QCSettings, made: nn.Module, count: int) -> nn.Module:
