@@ -286,3 +286,24 @@ def test_missing_weights_and_unknown_encoders_are_told(tmp_path):
         encoder("resnet_18", FIVE)
     with pytest.raises(InputError, match="unknown encoder 'Tiny'; small, tiny"):
         encoder("Tiny", FIVE)
+
+
+@pytest.mark.parametrize(("name", "width"), [("vgg16", 512), ("resnet18", 512), ("convnext", 768)])
+def test_quality_controls_encoders_by_the_papers_names(name, width):
+    """A VGG's features are its last maps, averaged, not timm's 4,096 of a hidden layer."""
+    with torch.device("meta"):  # shapes alone
+        model = encoder(name, ("red", "green", "blue")).eval()
+        assert model(torch.empty(2, 3, 48, 48)).shape == (2, width)
+    assert model.num_features == width
+
+
+def test_a_vgg_is_loaded_without_its_hidden_layers(tmp_path):
+    """timm's file has them, and its classifier; features are averages of its last maps."""
+    torch.manual_seed(0)
+    source = encoder("vgg11", ("r", "g", "b"))
+    hidden = {"pre_logits.fc1.weight": torch.zeros(3), "head.fc.weight": torch.zeros(3)}
+    save_file(source.state_dict() | hidden, tmp_path / "vgg.safetensors")
+    model = encoder("vgg11", ("r", "g", "b"), str(tmp_path / "vgg.safetensors")).eval()
+    images = torch.randn(1, 3, 48, 48)
+    maps = source.eval().features(images)
+    torch.testing.assert_close(model(images), maps.mean((2, 3)))
