@@ -34,6 +34,7 @@ class Session:
     folder: Path
     crops: pd.DataFrame  # with site_id, parent (the field's), plate, well
     x: Float[np.ndarray, "n d"]  # standardised features, row by row
+    z: Float[np.ndarray, "n k"]  # their first principal components, to tell like from unlike
     labels: LabelFile
     seed: int = 0  # of random suggestions
 
@@ -72,16 +73,17 @@ def begin(
             f"{len(crops)}, such as {', '.join(strange[:5])}. Give the crops that they are about, "
             "or another folder for these."
         )
-    return Session(Path(folder), crops, x, labels, seed)
+    return Session(Path(folder), crops, x, suggestions.principal(x), labels, seed)
 
 
 def suggest(session: Session, n: int = 6, how: str = "informative") -> list[str]:
     """The `site_id` of the next crops to look at, fewer than `n` where fewer have no answer.
 
     "informative": first *farthest-first*, a crop of the middle and then each time the one least
-    like all before, as faults are unlike one another; once both labels are there, farthest-first
-    among the half of the crops about which `scores` is least sure. "random": by lot, from the seed;
-    what the gain is measured against. A field gives its second crop only when all gave one.
+    like all before (in five principal components), as faults are unlike one another; once both
+    labels are there, farthest-first among the half of the crops about which `scores` is least sure.
+    "random": by lot, from the seed; what the gain is measured against. A field gives its second
+    crop only when all gave one.
     """
     if how not in HOW:
         raise InputError(f"how is {how!r}; choose one of {', '.join(HOW)}.")
@@ -97,7 +99,7 @@ def suggest(session: Session, n: int = 6, how: str = "informative") -> list[str]
     if session.labels.table()["label"].nunique() == 2:
         unsure = np.abs(_probability(session, "logistic")[free] - 0.5)
         free = free[np.argsort(unsure, kind="stable")[: max(n, len(free) // 2)]]
-    rows = suggestions.farthest_first(session.x, free, done, field, n)
+    rows = suggestions.farthest_first(session.z, free, done, field, n)
     return session.crops["site_id"].iloc[rows].tolist()
 
 

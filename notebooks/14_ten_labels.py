@@ -36,12 +36,12 @@
 #
 # **You need** {doc}`10_qc_idea`, for what goes wrong and the measures that show it.
 #
-# **The key equation** chooses what to ask. Let $x_i$ be the standardised measures of crop $i$ and $A$
-# the crops asked about so far. The next one is the farthest from all of them:
+# **The key equation** chooses what to ask. Let $z_i$ be the first five principal components of the
+# standardised measures of crop $i$, and $A$ the crops asked about so far. The next one is the farthest from all of them:
 #
 # ```{math}
 # :label: eq-farthest
-# i^\ast = \arg\max_{i \in U} \; \min_{j \in A} \; \lVert x_i - x_j \rVert
+# i^\ast = \arg\max_{i \in U} \; \min_{j \in A} \; \lVert z_i - z_j \rVert
 # ```
 #
 # At first $U$ is all crops: faults are rare and unlike one another, so they stand far out. Once there
@@ -328,8 +328,7 @@ shown
 # browser or restart the kernel, run the cells again, and you go on where you were.
 #
 # ```{figure} ../book/figures/ten_labels.png
-# :alt: Six crops with a Normal and an Abnormal button each, below them a slider, heat maps of plates, a
-#   list of fields to drop and a button that writes them to the screen
+# :alt: Six crops with two buttons each, a slider, heat maps of plates, a list of fields to drop, a button to write
 # :width: 100%
 #
 # The tool in JupyterLab after thirteen answers.
@@ -387,7 +386,11 @@ else:
 #
 # **What would change our mind.** If on real screens the crops that are far out were rare phenotypes and
 # not faults, choosing them would waste answers, and dropping by their scores would drop biology. Look at
-# what you drop: the list is there for that, and positive controls should not be on it.
+# what you drop: the list is there for that, and positive controls should not be on it. On real nuclei of
+# MitoCheck (in interphase, against out of focus or dying) ten chosen labels beat ten by lot clearly where
+# one nucleus in five is abnormal (AUC 0.85 ± 0.03 against 0.60 ± 0.13 over 12 draws); where six in ten are,
+# a lot meets both kinds by itself and does as well (0.80 ± 0.00 against 0.82 ± 0.10). Choosing pays where
+# faults are rare.
 #
 # **Paper and tool differ.** The paper labels 350 crops, half of them abnormal, and draws smaller budgets
 # from these: it knew which were abnormal before it drew. At the bench nobody does, so the baseline here

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import imagecodecs
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,6 +106,42 @@ def test_on_drawn_faults_as_well(drawn, tmp_path):
 
     asked, lot = gains(map(half, range(12)), tmp_path)
     assert clearly_better(asked, lot)
+
+
+@pytest.fixture(scope="module")
+def mitocheck(shared_data):
+    """Real nuclei: of five, four in interphase and one out of focus or dying; measures, truth."""
+    folder, rows, pixels = shared_data("mitocheck_cells"), [], []
+    for kind in ("Interphase", "OutOfFocus", "Apoptosis"):
+        for path in sorted((folder / kind).rglob("*.png")):
+            image = imagecodecs.png_decode(path.read_bytes())
+            pixels.append(image if image.ndim == 2 else image[..., 0])
+            rows.append((f"{kind}_{path.stem}", path.stem.split("_")[0], kind != "Interphase"))
+    table = pd.DataFrame(rows, columns=["site_id", "plate", "abnormal"])
+    measures = image_quality.measures(np.stack(pixels)[:, None], ["DNA"])
+    return table.assign(parent=table["site_id"], well="A01"), measures
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_on_real_nuclei_as_well(mitocheck, tmp_path, share):
+    table, measures = mitocheck
+    bad, good = np.flatnonzero(table["abnormal"]), np.flatnonzero(~table["abnormal"])
+    few = min(len(bad), round(len(good) * share / (1 - share)))
+
+    def some(seed):
+        rng = np.random.default_rng(seed)
+        rows = np.sort(np.concatenate([rng.permutation(good), rng.permutation(bad)[:few]]))
+        own = table.iloc[rows].reset_index(drop=True)
+        return own, measures.iloc[rows], own.set_index("site_id")["abnormal"]
+
+    asked, lot = gains(map(some, range(12)), tmp_path)
+    print(f"abnormal {share:.0%}: {asked.mean():.3f} ± {asked.std():.3f} from ten chosen labels, "
+          f"{lot.mean():.3f} ± {lot.std():.3f} from ten by lot")  # fmt: skip
+    assert asked.mean() > 0.75
+    if share < 0.5:  # as of a screen; where spoilt crops are the most, a draw by lot does as well
+        assert clearly_better(asked, lot)
+    else:
+        assert asked.mean() > lot.mean() - 0.1
 
 
 def test_more_labels_find_more(tmp_path):

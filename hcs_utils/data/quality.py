@@ -80,18 +80,10 @@ def with_quality(manifest: pd.DataFrame, root: str | Path) -> pd.DataFrame:
     """The manifest with `qc_flag` and `qc_score`: False and NaN where a field was not judged.
 
     `attrs["qc_unknown"]` names the fields that were judged and are not in the manifest, which may
-    be a part of the screen. Raises `InputError` where no field judged is one of the manifest's:
-    the names are then those of something else, such as crops.
+    be a part of the screen; `told` says so.
     """
     judged = read(root)
     unknown = judged.loc[~judged["site_id"].isin(manifest["site_id"]), "site_id"].tolist()
-    if unknown and len(unknown) == len(judged):
-        listed = ", ".join(unknown[:_SHOWN])
-        raise InputError(
-            f"None of the {len(judged)} fields in {Path(root) / FILE} is in the manifest: {listed}."
-            f" Give the site_id of fields, as in {manifest['site_id'].iloc[0]}, or forget them all "
-            "with `hcs quality clear`."
-        )
     at = judged.set_index("site_id").reindex(manifest["site_id"])
     flag = at["qc_flag"].eq(True).to_numpy()
     found = manifest.assign(qc_flag=flag, qc_score=at["qc_score"].to_numpy(float))

@@ -11,6 +11,7 @@ from hcs_utils.errors import InputError
 MODELS = ("logistic", "knn")
 REACH = 5.0  # standardised features are cut off there, lest one odd crop sets the scale
 NEIGHBOURS = 5
+COMPONENTS = 5  # in which crops are far from one another or near
 RIDGE = 0.3  # inverse strength of the penalty of logistic regression, for a few labels
 
 
@@ -36,6 +37,17 @@ def standardised(values: ArrayLike) -> Float[np.ndarray, "n d"]:
         )
     x = (values[:, told] - middle[told]) / spread[told]
     return np.nan_to_num(np.clip(x, -REACH, REACH)).astype(np.float32)
+
+
+def principal(x: Float[np.ndarray, "n d"], count: int = COMPONENTS) -> Float[np.ndarray, "n k"]:
+    """The first `count` principal components of standardised features, not scaled; all of few.
+
+    Distances in all features are mostly those of many measures of one thing, and noise; in five
+    components, choosing did better on drawn faults and on real ones (MitoCheck).
+    """
+    centred = x.astype(np.float64) - x.mean(0, dtype=np.float64)
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+    return (centred @ axes[:, :count]).astype(np.float32)
 
 
 def farthest_first(

@@ -102,10 +102,14 @@ def test_a_place_or_file_that_is_none_is_told(tmp_path):
         quality.read(tmp_path)
 
 
-def test_names_of_something_else_are_refused_and_of_other_parts_told(manifest, tmp_path):
+def test_names_that_the_manifest_has_not_are_told(manifest, tmp_path):
     quality.write(tmp_path, judged(("s01__n0001", True, 0.9), ("s02__n0004", True, 0.8)))
-    with pytest.raises(InputError, match=r"None of the 2 fields.*s01__n0001.*as in s00.*clear"):
-        quality.with_quality(manifest, tmp_path)
+    line = quality.told(quality.with_quality(manifest, tmp_path), "drop")
+    assert line == "2 fields judged are not here: s01__n0001, s02__n0004."
+    with pytest.raises(
+        InputError, match=r"2 of 2 fields are not in the screen: s01__n0001.*as in s00"
+    ):
+        quality.refuse_unknown(quality.read(tmp_path), manifest)
     quality.write(tmp_path, judged(("s01", True, 0.9)))
     table = quality.with_quality(manifest, tmp_path)
     assert table.attrs["qc_unknown"] == ["s01__n0001", "s02__n0004"]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
 from hcs_utils.errors import InputError
 from hcs_utils.evaluation import suggestions
@@ -25,6 +26,15 @@ def test_features_that_say_nothing_are_refused():
     for values in (np.ones((5, 2)), np.full((5, 1), np.nan), np.full((9, 1), 0.1) * 3):
         with pytest.raises(InputError, match="same for all rows"):
             suggestions.standardised(values)
+
+
+def test_principal_components_are_those_of_another_package():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(200, 9)) @ rng.normal(size=(9, 9)) + 3).astype(np.float32)
+    got, want = suggestions.principal(x, 4), PCA(4, svd_solver="full").fit_transform(x)
+    np.testing.assert_allclose(np.abs(got), np.abs(want), atol=1e-3)
+    np.testing.assert_allclose(suggestions.principal(x, 20).var(0).sum(), x.var(0).sum(), rtol=1e-4)
+    assert suggestions.principal(x[:, :2]).shape == (200, 2)
 
 
 def brute_force(x, free, done, group, count):
