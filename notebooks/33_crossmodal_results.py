@@ -401,7 +401,8 @@ for name in wanted:
     rows = {}
     for method in ("emm", "imm", "clip"):
         for way, title in WAYS.items():
-            pairs = here.pivot_table(index="seed", columns="method", values=f"{way}_mrr").dropna()
+            pairs = here.pivot_table(index="seed", columns="method", values=f"{way}_mrr")
+            pairs = pairs.reindex(columns=[method, "clip_wide"]).dropna()
             d, low, high = records.t_interval((pairs[method] - pairs["clip_wide"]).to_numpy())
             text = f"{d:+.3f}" + ("" if np.isnan(low) else f" ({low:+.3f} to {high:+.3f})")
             rows.setdefault(titles[method], {})[title] = text
