@@ -25,7 +25,7 @@ from hcs_utils.data import image_quality, qc_crops, quality, store
 from hcs_utils.data.labels import LabelFile
 from hcs_utils.data.screens import simulated
 
-WAIT = 30_000  # ms, for a kernel on a busy machine
+WAIT = 60_000  # ms, for a kernel on a busy machine
 CELLS = (
     "import pandas as pd\n"
     "from hcs_utils import ten_labels\n"
@@ -110,7 +110,7 @@ def server(folder, tmp_path_factory):
         log.close()
 
 
-def wait_for(address: str, process: subprocess.Popen, log: Path, seconds: int = 60) -> None:
+def wait_for(address: str, process: subprocess.Popen, log: Path, seconds: int = 120) -> None:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         assert process.poll() is None, log.read_text()
