@@ -17,8 +17,8 @@
 # {cite}`masud2022qc`, whose smallest budget is ten labels.
 #
 # **The claim.** A detector of spoilt images needs "a limited amount of data per assay". *Which* crops
-# you label matters as much as how many: ten that were chosen to be unlike each other are worth about 25
-# that were drawn by lot.
+# you label matters as much as how many: ten that were chosen to be unlike each other are worth 25 to
+# 50 that were drawn by lot.
 #
 # | preset | hardware | time |
 # |---|---|---|
@@ -196,10 +196,10 @@ by.sort_values("crops", ascending=False).round(2)
 
 # %% [markdown]
 # **Read this as.** Down the first column, the row *none* is the share of good crops that would be lost,
-# the others the share of each fault that would be caught. Ten answers catch the loud faults, saturation
-# and noise, almost all; blur, dead cells and debris, with one example or none, mostly escape. That is
-# what ten labels are: a first sieve. The next answers go to what the model is unsure of, and these are
-# just such crops.
+# the others the share of each fault that would be caught. Ten answers catch the loud faults almost all,
+# saturation, noise and empty fields; dead cells and autofluorescence in part, debris hardly ever, for it
+# covers little of a crop. That is what ten labels are: a first sieve. The next answers go to what the model
+# is unsure of, and these are just such crops.
 #
 # ## Plates
 #
@@ -298,7 +298,7 @@ if sessions >= 6:
 # **Read this as.** Dots are sessions, the band is ± one standard deviation. The curves are furthest apart
 # at ten labels, and what choosing saves you from is the bad draw: by lot, ten labels can all be normal,
 # or the few abnormal ones of one kind, and then less than nothing is learned. Some draws by lot are as good
-# as choosing; you cannot know which. Ten chosen labels are worth about 25 by lot; at a hundred the two
+# as choosing; you cannot know which. Ten chosen labels are worth 25 to 50 by lot; at a hundred the two
 # come together.
 #
 # ## What is refused
@@ -406,8 +406,8 @@ else:
 # ```{admonition} Solutions
 # :class: dropdown
 #
-# 1. Debris and autofluorescence: they cover a part of a crop only and look least like one another, so
-#    examples are what is missing. Noise and saturation were found with ten.
+# 1. Those that lag behind at ten: dead cells, autofluorescence, debris. Noise and saturation have little
+#    left to gain.
 # 2. Worse for debris: it lies in one part of the field, and a single crop mostly misses it. Faults of the
 #    whole field do not change.
 # 3. `embed.embed` with the images, `crops.table["site_id"]` and `crops.normaliser` gives a table with
