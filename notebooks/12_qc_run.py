@@ -134,7 +134,7 @@ qc_feature_scale = "standard"  # of features before k-NN and linear: standard, o
 qc_linear_epochs = 150  # of the linear layer, 32 labels a step; the paper's
 qc_linear_rate = 0.001  # SGD with momentum 0.9; the paper's
 qc_finetune_epochs = 50  # of encoder and linear layer, 32 labels a step; the paper's
-qc_finetune_steps = 20  # at most this many of its optimiser steps; 0: no limit
+qc_finetune_steps = 50  # at most this many of its optimiser steps; 0: no limit
 qc_finetune_optimizer = "adamw"  # sgd as in the paper, or adamw
 qc_finetune_rate = 0.003  # peak; the paper's is 0.001, with SGD
 
@@ -331,7 +331,7 @@ bars = pd.DataFrame([
 assert bars["value"].dropna().between(0, 1).all()
 
 # %% mystnb={"figure": {"name": "fig-qc-recall", "caption": "Share of the crops of each fault that is called abnormal, of normal ones that is called normal; intervals over draws and fields. Classical measures by the linear layer, encoders fine-tuned."}, "image": {"alt": "Eight panels, normal crops and seven faults, with a bar of recall for each method."}}
-figure_crossmodal.bars(bars, f"recall with {most} labels", "a coin", 4)
+figure_crossmodal.bars(bars, f"recall with {most} labels", "a coin", 4, limit=1)
 
 # %%
 of = bars[bars["method"] == NAMES[method]].set_index("panel")["value"].dropna().sort_values()

@@ -26,13 +26,14 @@ def bars(
     line: str = "chance",
     columns: int = 3,
     floors: Sequence[str] = (),
+    limit: float | int = 0,
 ) -> Figure:
     """A panel for each of `panel`, a bar for each of `method`, all in the order given.
 
     `table` has the columns `panel`, `method`, `value`, `low`, `high` (NaN where unknown), `paper`
     (a tick; NaN where it has none) and `line` (dashed, the same for a panel: what guessing gives),
     in the unit of `label`. What was not run has NaN as value, and says so. Methods among `floors`
-    are grey.
+    are grey. Axes end at `limit`, or (0) each where its panel does.
     """
     wanted = ["panel", "method", "value", "low", "high", "paper", "line"]
     if missing := [name for name in wanted if name not in table]:
@@ -53,7 +54,7 @@ def bars(
         ax.set_visible(False)
     for ax, panel in zip(axes.flat, panels, strict=False):
         of = table[table["panel"] == panel].set_index("method").reindex(methods)
-        _bars(ax, of, hues)
+        _bars(ax, of, hues, limit)
         ax.set_title(str(panel), fontsize=12)
         ax.set_yticks(range(len(methods)), methods)
     axes[0, 0].set_ylim(len(methods) - 0.45, -0.55)
@@ -67,7 +68,7 @@ def bars(
     return figure
 
 
-def _bars(ax: Axes, of: pd.DataFrame, hues: dict) -> None:
+def _bars(ax: Axes, of: pd.DataFrame, hues: dict, limit: float | int) -> None:
     for i, (method, row) in enumerate(of.iterrows()):
         if np.isnan(row["value"]):
             ax.text(0.02, i, "not run", transform=ax.get_yaxis_transform(), va="center",
@@ -78,7 +79,7 @@ def _bars(ax: Axes, of: pd.DataFrame, hues: dict) -> None:
             ax.plot([row["low"], row["high"]], [i, i], color=INK, lw=2.2, solid_capstyle="butt")
         ax.plot(row["paper"], i, marker="|", ms=15, mew=2.5, color=INK, ls="")
     ax.axvline(of["line"].dropna().mean(), color=INK, ls="--", lw=1.5)
-    most = np.nanmax(of[["value", "high", "paper", "line"]].to_numpy(float))
+    most = limit or np.nanmax(of[["value", "high", "paper", "line"]].to_numpy(float))
     ax.set_xlim(0, 1.08 * max(most, 1e-6))
     ax.locator_params(axis="x", nbins=4)  # labels of neighbouring panels stand apart
     ax.tick_params(axis="y", length=0)
