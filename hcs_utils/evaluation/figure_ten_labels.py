@@ -117,8 +117,8 @@ def bought(
         ax.plot(own["labels"] * shift, own["value"], ls="", marker=MARKERS[k], ms=3, alpha=0.5,
                 color=colour, mew=0)  # fmt: skip
     ax.axhline(chance, color=INK, lw=1, ls=":")
-    ax.annotate("chance", (0.99, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                fontsize=10, color=INK)  # fmt: skip
+    place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+    ax.annotate("chance", (0.99, chance), fontsize=10, color=INK, **place)
     ticks = sorted(found["labels"].unique())
     ax.set(xscale="log", xlabel="labels given", ylabel=label, title=title)
     ax.set_xticks(ticks, [str(t) for t in ticks])
