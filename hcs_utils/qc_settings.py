@@ -95,7 +95,7 @@ class QCSettings:
     linear_epochs: int = 150
     linear_rate: float = 1e-3
     finetune_epochs: int = 50
-    finetune_steps: int = 20
+    finetune_steps: int = 50
     finetune_optimizer: str = "adamw"
     finetune_rate: float = 3e-3
 

@@ -340,6 +340,45 @@ if there:
             "measures were made for; on real screens the balance may be another."))  # fmt: skip
 
 # %% [markdown]
+# ## Real images
+#
+# Three trials by `benchmarks/real_qc.py`, on small pieces of public screens that are no part of this book:
+# accuracy in per cent on as many normal as abnormal crops, mean ± standard deviation over deals of whole
+# plates or wells. Each has its trap:
+#
+# - *MitoCheck*: single nuclei, Interphase against out of focus and apoptosis. Those out of focus come from 7
+#   plates and 8 fields, so what is found may be their exposure.
+# - *BBBC006*: squares of fields in focus and out of it, each field on its own grey scale. One plate, and the
+#   two kinds are mostly different wells.
+# - *BBBC021, drawn faults*: real cells, but the faults are drawn, the same seven as in the simulated screens.
+
+# %%
+real = loaded[(loaded["experiment"] == "qc") & (loaded["preset"] == "real")]
+trials = {"mitocheck_cells": "MitoCheck", "bbbc006_focus": "BBBC006",
+          "bbbc021_fields": "BBBC021, drawn faults"}  # fmt: skip
+for screen, title in trials.items():
+    of, rows = real[real["screen"] == screen], {}
+    for method in [name for name in NAMES if (of["method"] == name).any()]:
+        for task in tasks:
+            some = of[of["method"] == method].reindex(
+                columns=[f"{task}_accuracy_{b}" for b in BUDGETS]
+            )
+            if some.notna().all(axis=None):
+                ends = zip(100 * some.mean(), 100 * some.std(), strict=True)
+                rows[NAMES[method], tasks[task]] = [f"{m:.1f} ± {s:.1f}" for m, s in ends]
+    table = pd.DataFrame.from_dict(rows, "index", columns=[f"{b} labels" for b in BUDGETS])
+    deals = f"{of['fold'].nunique()} deals" if rows else "not run"
+    display(Markdown(f"**{title}**: {deals}"), *[table] * bool(rows))
+
+# %%
+if len(real):
+    mean = real.groupby(["screen", "method"])["logistic_accuracy_350"].mean().unstack()
+    lines = [f"{trials[screen]}: {NAMES[of.idxmax()]} ({100 * of.max():.1f} %)"
+             for screen, of in mean.iterrows() if screen in trials]  # fmt: skip
+    display(Markdown("**Read this as.** Best by logistic regression with 350 labels: " + "; ".join(lines)
+                     + ". Whoever is best on drawn faults need not be best on real ones."))  # fmt: skip
+
+# %% [markdown]
 # ## A lesson in reporting: what denominators tell
 #
 # An accuracy on $n$ crops is a whole number over $n$. The paper judges 130 crops in tables 1 and 2 and 200 in
