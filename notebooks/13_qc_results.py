@@ -366,7 +366,7 @@ for screen, title in trials.items():
             if some.notna().all(axis=None):
                 ends = zip(100 * some.mean(), 100 * some.std(), strict=True)
                 rows[NAMES[method], tasks[task]] = [f"{m:.1f} ± {s:.1f}" for m, s in ends]
-    table = pd.DataFrame.from_dict(rows, "index", columns=[f"{b} labels" for b in BUDGETS])
+    table = pd.DataFrame(rows, index=[f"{b} labels" for b in BUDGETS]).T
     deals = f"{of['fold'].nunique()} deals" if rows else "not run"
     display(Markdown(f"**{title}**: {deals}"), *[table] * bool(rows))
 
@@ -376,7 +376,7 @@ if len(real):
     lines = [f"{trials[screen]}: {NAMES[of.idxmax()]} ({100 * of.max():.1f} %)"
              for screen, of in mean.iterrows() if screen in trials]  # fmt: skip
     display(Markdown("**Read this as.** Best by logistic regression with 350 labels: " + "; ".join(lines)
-                     + ". Whoever is best on drawn faults need not be best on real ones."))  # fmt: skip
+                     + f"; of {mean.shape[1]} methods that were run here."))  # fmt: skip
 
 # %% [markdown]
 # ## A lesson in reporting: what denominators tell
