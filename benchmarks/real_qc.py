@@ -180,7 +180,7 @@ def in_colour(of: qc_judging.Question) -> qc_judging.Question:
 
 def settings(method: str, fold: int = 1, seed: int = 0, **changes) -> QCSettings:
     """As preset standard, more passes over the fewer crops."""
-    options = {"epochs": 20, "minibatch": 64, "finetune_steps": 30, "precision": "bf16-mixed"}
+    options = {"epochs": 20, "minibatch": 64, "finetune_steps": 60, "precision": "bf16-mixed"}
     return QCSettings(preset=PRESET, method=method, fold=fold, seed=seed, **(options | changes))
 
 

@@ -290,7 +290,7 @@ curves = pd.DataFrame([
 ], columns=["panel", "method", "labels", "value", "low", "high"])  # fmt: skip
 assert curves["value"].between(0, 1).all() and (curves["low"] <= curves["high"]).all()
 
-# %% mystnb={"figure": {"name": "fig-qc-budgets", "caption": "Accuracy over the number of labels, with intervals over draws and fields; dashed, a coin."}, "image": {"alt": "Four panels, k-NN, linear, logistic and fine-tuned; accuracy rises with the number of labels, a line a method."}}
+# %% mystnb={"figure": {"name": "fig-qc-run-budgets", "caption": "Accuracy over the number of labels, with intervals over draws and fields; dashed, a coin."}, "image": {"alt": "Four panels, k-NN, linear, logistic and fine-tuned; accuracy rises with the number of labels, a line a method."}}
 figure_qc.budgets(curves)
 
 # %%

@@ -230,7 +230,7 @@ bars = recall.set_index(["fault", "method"]).reindex(bars).reset_index()
 bars = bars.assign(panel=bars["fault"].replace(FAULTS), method=bars["method"].map(NAMES),
                    paper=np.nan, line=0.5)  # fmt: skip
 
-# %% mystnb={"figure": {"name": "fig-qc-faults", "caption": "Share of the crops of each fault that is called abnormal, of normal ones that is called normal, with 350 labels, preset with the strongest evidence; mean intervals over draws and fields."}, "image": {"alt": "Eight panels, normal crops and seven faults, with a bar of recall for each method."}}
+# %% mystnb={"figure": {"name": "fig-qc-found-faults", "caption": "Share of the crops of each fault that is called abnormal, of normal ones that is called normal, with 350 labels, preset with the strongest evidence; mean intervals over draws and fields."}, "image": {"alt": "Eight panels, normal crops and seven faults, with a bar of recall for each method."}}
 if len(bars):
     display(figure_crossmodal.bars(bars, f"recall, preset {best_known}", "a coin", 4,
                                    [*BASELINES.values()], 1))  # fmt: skip
