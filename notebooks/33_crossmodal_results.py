@@ -449,6 +449,8 @@ if len(real):
              for m in METHODS}  # fmt: skip
     columns = ["above shuffled pairs", "above position"]
     display(pd.DataFrame(lines, columns).T.rename(index=METHODS))
+    nulls = mrr[[f"shuffled_{m}_ecfp" for m in METHODS]].mean()
+    assert (nulls - real["chance_mrr"].mean()).abs().max() < 0.02  # shuffled pairs teach nothing
     sure = [METHODS[m] for m, (_, low, _) in above.items() if low > 0]
     far = [METHODS[m] for m, (_, low, _) in place.items() if low > 0]
     print(f"certainly above shuffled pairs: {', '.join(sure) or 'none'}; above position: ", end="")
@@ -506,7 +508,8 @@ paper_tables.by_preset(asked, normal, shown)
 # %% [markdown]
 # **Read this as.** A verdict sees the direction and its certainty over seeds, not the size, and seeds hold the
 # same compounds out unless the fold changes. CLIP sees one image of a compound in a step and EMM as many as
-# it has views: at equal steps they do not see equally many. The ledger has CLIP with as many images.
+# it has views: at equal steps they do not see equally many. **A verdict above is of equal
+# compounds, not of equal images**: the tables of the section *At equal images* say what then is left.
 
 # %% [markdown]
 # ## The ledger: paper says, code does
@@ -708,6 +711,7 @@ if network is not None:
 #   too: what a loss is worth is what lies above them.
 # - Random pools can flatter whoever knows size and grease; a ratio can flatter whoever knows little.
 # - The released code trains CLIP, EMM and IMM with other temperatures, heads, minibatches and directions.
+# - Part of what several views seem to bring is that there are more images in a step: compare CLIP with as many.
 #
 # **What would change our mind.** More seeds and folds shorten the intervals. On a real screen positions and
 # batches may tell what they cannot tell here. {doc}`../book/reproduce` says how to run preset paper.

@@ -198,7 +198,9 @@ counted.reindex(index=papers, columns=words, fill_value=0).rename_axis(index=Non
 # **Read this as.** *ours* is the mean difference, in points of per cent, of grit in its own unit. A dash:
 # the text that we have has no such number. Four words, by one rule, whoever likes the outcome. *not run*
 # stands wherever no record is. {doc}`23_cdcl_results`, {doc}`33_crossmodal_results` and {doc}`13_qc_results`
-# have the intervals, every preset, and why we think so.
+# have the intervals, every preset, and why we think so. Two verdicts need their chapter most: EMM and IMM
+# are compared with CLIP at equal compounds, not at equal images ({doc}`33_crossmodal_results`), and no
+# verdict on quality control's stand-in of transfer is one on ImageNet ({doc}`13_qc_results`).
 
 # %% [markdown]
 # ## Baseline and null
