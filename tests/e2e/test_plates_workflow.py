@@ -135,7 +135,8 @@ def test_settings_that_do_not_exist_or_differ_are_refused_before_anything_runs(t
     assert status != 0 and "crop_px: 4 there, 3 asked for" in told
     with pytest.raises(InputError, match=r"screen is 'jmp' \(nearest: jump\); give the path"):
         job.screen("jmp", None, None)
-    with pytest.raises(InputError, match=r"simulated screen of size 'smok' \(nearest: smoke, qc-smoke\)"):
+    named = r"simulated screen of size 'smok' \(nearest: smoke, qc-smoke\)"
+    with pytest.raises(InputError, match=named):
         job.screen("simulated", None, "smok")
 
 
