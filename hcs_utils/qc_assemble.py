@@ -254,11 +254,15 @@ def stream(settings: QCSettings, of: Ready) -> CropMinibatches:
 
 
 def train_config(settings: QCSettings, per_epoch: int) -> train.TrainConfig:
-    """How to optimise; lengths in epochs become steps."""
+    """How to optimise; lengths in epochs become steps.
+
+    The gradient is clipped of adamw only: the paper, which takes sgd, names no limit.
+    """
+    limit = {"clip_norm": 0.0} if settings.optimizer == "sgd" else {}
     return train.TrainConfig(
         steps=settings.epochs * per_epoch, learning_rate=settings.learning_rate,
         warmup_steps=max(1, round(settings.warmup_epochs * per_epoch)),
         weight_decay=settings.weight_decay, optimizer=settings.optimizer,
         momentum=settings.momentum, precision=settings.precision, compile=settings.compile,
-        seed=settings.seed,
+        seed=settings.seed, **limit,
     )  # fmt: skip

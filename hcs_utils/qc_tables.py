@@ -23,7 +23,8 @@ BASELINES = {
     STAND_IN: "Procedural weights", "random": "Untrained encoder",
     "classical": "Classical measures",
 }  # fmt: skip
-NAMES = METHODS | BASELINES
+DRAWN = {f"{method}_procedural": f"{METHODS[method]}, procedural weights" for method in TRANSFER}
+NAMES = METHODS | DRAWN | BASELINES
 BUDGETS = (350, 100, 50, 25, 10)
 SCORES = {"accuracy": "Acc", "f1": "F1", "auc": "AUC"}
 TABLES = {  # the columns of each of the paper's tables: our metrics, and what stands above them
@@ -87,6 +88,22 @@ def stand_in(asked: pd.DataFrame) -> pd.DataFrame:
         said, mine = f"{METHODS[method]} beats", f"{BASELINES[STAND_IN]} beat"
         of["claim"] = of["claim"].str.replace(said, mine)
     return of.assign(better=STAND_IN).drop_duplicates(ignore_index=True)
+
+
+def named(method: str, weights: str) -> str:
+    """Name of a method with its weights: a key of `NAMES`, and of `METHODS` only as in the paper.
+
+    An encoder of transfer whose weights were learned from drawings is another method (`DRAWN`);
+    weights of a file are taken for what the paper's are.
+    """
+    drawn = method in TRANSFER and weights.partition(":")[0] == "procedural"
+    return f"{method}_procedural" if drawn else method
+
+
+def with_weights(found: pd.DataFrame) -> pd.DataFrame:
+    """Records of quality control with the weights of transfer in `method`; see `named`."""
+    pairs = zip(found["method"], found["parameters"], strict=True)
+    return found.assign(method=[named(method, of.get("weights", "")) for method, of in pairs])
 
 
 def with_gaps(found: pd.DataFrame, transfer: Sequence[str] = TRANSFER) -> pd.DataFrame:
@@ -164,8 +181,8 @@ def beside(
     """One of the paper's tables in full, and ours below it, in per cent, as text.
 
     Index: whose numbers ("paper" or the preset), and the method. Ours are mean ± standard deviation
-    over runs of means over draws, the number of runs in brackets, or "not run"; a dash stands
-    where the paper has no such row, and where a run has no such metric.
+    over runs of means over draws, the number of runs in brackets, or "not run" (`DRAWN` stand only
+    where they were run); a dash stands where a run has no such metric.
     """
     columns, rows = TABLES[number], {}
     said = paper[paper["table"] == number].set_index(["metric", "method"])["mean"]
@@ -174,6 +191,8 @@ def beside(
     for preset in presets:
         of = found[found["preset"] == preset]
         for method, title in names.items():
+            if method in DRAWN and method not in set(of["method"]):
+                continue
             rows[preset, title] = [_told(of, method, metric) for metric in columns]
     index = pd.MultiIndex.from_tuples([*rows], names=["of", "method"])
     return pd.DataFrame([*rows.values()], index, columns=[*columns.values()])

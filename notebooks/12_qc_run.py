@@ -146,14 +146,17 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from hcs_utils import qc, qc_assemble, qc_judging, qc_settings, runs
+from hcs_utils import qc, qc_assemble, qc_judging, qc_settings, qc_tables, runs
 from hcs_utils.evaluation import figure_crops, figure_crossmodal, figure_qc, figures
-from hcs_utils.qc_tables import FAULTS, NAMES
+from hcs_utils.qc_tables import FAULTS
 
 runs.refuse_unknown(globals())
 settings = qc_settings.from_parameters(globals())
 method, most = settings.method, settings.label_budgets[0]
 fewest = settings.label_budgets[-1]
+names = {
+    m: qc_tables.NAMES[qc_tables.named(m, settings.weights)] for m in qc_settings.METHODS
+}
 
 # %% [markdown]
 # `qc_method` is one of five that learn from crops without labels, one of the paper's encoders of transfer
@@ -272,7 +275,7 @@ for name, found in scores.items():
         for budget in settings.label_budgets:
             value, low, high = found[f"{task}_accuracy_{budget}"]
             null = np.ravel(found.get(f"{task}_accuracy_null_{budget}", np.nan))[0]
-            rows[NAMES[name], tasks[task], budget] = {
+            rows[names[name], tasks[task], budget] = {
                 "accuracy": f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})",
                 "sd": 100 * found[f"{task}_accuracy_sd_{budget}"],
                 "worst": 100 * found[f"{task}_accuracy_worst_{budget}"],
@@ -280,11 +283,11 @@ for name, found in scores.items():
                 "AUC": 100 * found[f"{task}_auc_{budget}"][0],
             }  # fmt: skip
 table = pd.DataFrame(rows).T.rename_axis(["", "task", "labels"])
-table.loc[NAMES[method]].map(lambda x: x if isinstance(x, str) else f"{x:.1f}").replace("nan", "")
+table.loc[names[method]].map(lambda x: x if isinstance(x, str) else f"{x:.1f}").replace("nan", "")
 
 # %%
 curves = pd.DataFrame([
-    (tasks[task], NAMES[name], budget, *found[f"{task}_accuracy_{budget}"])
+    (tasks[task], names[name], budget, *found[f"{task}_accuracy_{budget}"])
     for name, found in scores.items() for task in tasks for budget in settings.label_budgets
     if f"{task}_accuracy_{budget}" in found
 ], columns=["panel", "method", "labels", "value", "low", "high"])  # fmt: skip
@@ -297,7 +300,7 @@ figure_qc.budgets(curves)
 nulls = {k: np.ravel(v) for k, v in result.metrics.items() if f"_null_{most}" in k}
 for name, (value, low, high) in nulls.items():
     print(f"{name}: {value:.3f} ({low:.3f} to {high:.3f})")
-best = max((found[f"{task}_accuracy_{most}"][0], NAMES[name], tasks[task])
+best = max((found[f"{task}_accuracy_{most}"][0], names[name], tasks[task])
            for name, found in scores.items() for task in tasks
            if f"{task}_accuracy_{most}" in found)  # fmt: skip
 print(f"best with {most} labels: {best[1]}, {best[2]}, {100 * best[0]:.1f} %")
@@ -322,7 +325,7 @@ for task in tasks:
 # %%
 task = "finetuned" if f"recall_normal_finetuned_{most}" in result.metrics else "linear"
 bars = pd.DataFrame([
-    {"panel": FAULTS.get(fault, fault), "method": NAMES[name], "paper": np.nan, "line": 0.5}
+    {"panel": FAULTS.get(fault, fault), "method": names[name], "paper": np.nan, "line": 0.5}
     | dict(zip(("value", "low", "high"), found.get(f"recall_{fault}_{of}_{most}", [np.nan] * 3),
                strict=True))
     for fault in ("normal", *FAULTS) for name, found in scores.items()
@@ -334,8 +337,8 @@ assert bars["value"].dropna().between(0, 1).all()
 figure_crossmodal.bars(bars, f"recall with {most} labels", "a coin", 4, limit=1)
 
 # %%
-of = bars[bars["method"] == NAMES[method]].set_index("panel")["value"].dropna().sort_values()
-print(f"{NAMES[method]}, {tasks[task]}: least found {of.index[0]} ({of.iloc[0]:.2f}), ", end="")
+of = bars[bars["method"] == names[method]].set_index("panel")["value"].dropna().sort_values()
+print(f"{names[method]}, {tasks[task]}: least found {of.index[0]} ({of.iloc[0]:.2f}), ", end="")
 print(f"most found {of.index[-1]} ({of.iloc[-1]:.2f})")
 
 # %% [markdown]
@@ -354,7 +357,7 @@ rows = {}
 for name, found in scores.items():
     for task in [task for task in tasks if f"shift_{task}_accuracy_{most}" in found]:
         here, there = (found[f"{part}{task}_accuracy_{most}"] for part in ("", "shift_"))
-        rows[NAMES[name], tasks[task]] = {
+        rows[names[name], tasks[task]] = {
             "same screen": 100 * here[0], "other cell line": 100 * there[0],
             "interval": "{:.1f} to {:.1f}".format(*(100 * np.array(there[1:]))),
             "lost, points": 100 * (here[0] - there[0]),

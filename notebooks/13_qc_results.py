@@ -100,7 +100,8 @@ loaded = records.load_records(root)
 own = [qc_tables.EXPERIMENT, qc_tables.VARIANTS]
 simulated = loaded["screen"].astype(str).str.startswith("simulated")
 wanted = [name.strip() for name in presets.split(",")]
-found = loaded[simulated & loaded["experiment"].isin(own) & loaded["preset"].isin(wanted)].copy()
+found = loaded[simulated & loaded["experiment"].isin(own) & loaded["preset"].isin(wanted)]
+found = qc_tables.with_weights(found)
 normal = found[found["variant"] == ""]
 there = [name for name in wanted if (normal["preset"] == name).any()]
 count = pd.crosstab(normal["method"], normal["preset"])
@@ -110,14 +111,17 @@ count.rename(index=NAMES).rename_axis(index=None, columns=None)
 # %% [markdown]
 # **Read this as.** Number of runs, over seeds. A zero is a gap in what we know. The first eight are the
 # paper's, three of transfer and five that learn without labels. *Procedural weights* stand in for
-# transfer; an *untrained encoder* and the *classical measures* of image quality are the floors.
+# transfer, in a small encoder and, as rows of their own, in the paper's three; an *untrained encoder* and
+# the *classical measures* of image quality are the floors.
 #
-# Runs are only compared when they differ in method and seed and in nothing else. That is checked.
+# Runs are only compared when they differ in method, weights of transfer and seed, and in nothing else. That
+# is checked.
 
 # %%
 for name in there:
     of = normal[normal["preset"] == name]
-    full = pd.DataFrame([*of["parameters"]]).drop(columns=["method", "seed", "variant"])
+    full = pd.DataFrame([*of["parameters"]])
+    full = full.drop(columns=["method", "seed", "variant", "weights"])
     differing = [column for column in full if full[column].astype(str).nunique() > 1]
     assert not differing, f"records of preset {name} differ in {differing}"
     assert of["manifest_sha256"].nunique() == 1, f"records of {name} are of different crops"
@@ -354,6 +358,7 @@ if there:
 
 # %%
 real = loaded[(loaded["experiment"] == "qc") & (loaded["preset"] == "real")]
+real = qc_tables.with_weights(real)
 trials = {"mitocheck_cells": "MitoCheck", "bbbc006_focus": "BBBC006",
           "bbbc021_fields": "BBBC021, drawn faults"}  # fmt: skip
 for screen, title in trials.items():

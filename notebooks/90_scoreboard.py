@@ -160,6 +160,7 @@ for paper, of in zip(papers, asked, strict=True):
     own = loaded[(loaded["experiment"] == names[paper]) & (loaded["variant"] == "")]
     own = of_cdcl if paper == "CDCL" else own
     if paper == "Quality control":
+        own = qc_tables.with_weights(own)
         ran = own["method"].isin(TRANSFER).any()
         own = qc_tables.with_gaps(own, TRANSFER if ran else (qc_tables.STAND_IN,))
     judged.append(paper_tables.judge(of, tables[:0], own, wanted))

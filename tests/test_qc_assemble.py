@@ -108,6 +108,9 @@ def test_every_method_has_the_settings_and_learns_a_step(of, name):
     stream = assemble.stream(settings, of)
     config = assemble.train_config(settings, stream.per_epoch)
     assert config.steps == 2 * stream.per_epoch and config.optimizer == "adamw"
+    assert config.clip_norm == 3
+    as_in_the_paper = dataclasses.replace(settings, optimizer="sgd")
+    assert assemble.train_config(as_in_the_paper, stream.per_epoch).clip_norm == 0
     assert made.config.hidden == 16
     if name == "swav":
         assert (made.config.queue_starts, made.config.frozen_share) == (0.5, 0.5)

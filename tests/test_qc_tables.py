@@ -33,7 +33,7 @@ def records(accuracy):
 
 def test_the_paper_s_tables_are_whole(paper):
     assert set(paper["method"]) == set(qc_tables.METHODS) == {*TRANSFER, *SELF_SUPERVISED}
-    assert set(qc_tables.NAMES) == set(METHODS)
+    assert set(qc_tables.NAMES) == {*METHODS, *(f"{method}_procedural" for method in TRANSFER)}
     for number, columns in qc_tables.TABLES.items():
         of = paper[paper["table"] == number]
         assert set(of["metric"]) == set(columns) and len(of) == 8 * len(columns)
@@ -59,6 +59,27 @@ def test_the_stand_in_has_the_claims_of_transfer_once(claims):
     mine = qc_tables.stand_in(claims)
     assert set(mine["better"]) == {"procedural"} and set(mine["worse"]) == set(SELF_SUPERVISED)
     assert len(mine) == 8 * 5 and not mine["claim"].str.contains("VGG|ResNet|ConvNeXt").any()
+
+
+def test_weights_from_drawings_are_no_transfer_from_photographs(claims):
+    found = records({
+        "resnet18": {"knn_accuracy_350": 0.9}, "simclr": {"knn_accuracy_350": 0.8},
+        "procedural": {"knn_accuracy_350": 0.7},
+    })  # fmt: skip
+    judged = {}
+    for weights in ("procedural", "procedural:100", "imagenet", "own.safetensors"):
+        found["parameters"] = [{"weights": weights}] * len(found)
+        of = qc_tables.with_gaps(qc_tables.with_weights(found))
+        words = qc_tables.judge(claims, qc_tables.tables(), of, ["standard"])
+        words = words[(words["better"] == "resnet18") & (words["worse"] == "simclr")]
+        judged[weights] = words.set_index("metric")["verdict"]["knn_accuracy_350"]
+        table = qc_tables.beside(qc_tables.tables(), of, "1", ["standard"])
+        drawn = "ResNet18, procedural weights"
+        assert (("standard", drawn) in table.index) == weights.startswith("procedural")
+        assert ("standard", "VGG16, procedural weights") not in table.index
+    assert [*judged.values()] == ["not run", "not run", "reproduced", "reproduced"]
+    assert set(of["method"]) == {"resnet18", "simclr", "procedural"}
+    assert qc_tables.with_weights(found[:0]).empty
 
 
 def test_a_gap_shrinks_by_what_the_equation_says(claims):

@@ -33,7 +33,7 @@ class TrainConfig:
     final_share: float = 0.01  # learning rate at the end over its peak
     weight_decay: float = 1e-4  # weights only; CDCL released: 4e-3 → 1e-2 along a cosine
     weight_decay_end: float | None = None  # None: as at the start
-    clip_norm: float = 3.0
+    clip_norm: float = 3.0  # of the gradient of all weights together; 0: not clipped
     optimizer: str = "adamw"  # or "sgd": quality control's paper, at a learning rate of 1e-3
     momentum: float = 0.9  # of sgd
     precision: str = "32-true"  # Fabric's names: "bf16-mixed" on a GPU
@@ -161,7 +161,7 @@ def _step(fabric, module, minibatches, optimizer, config, step):
     method.before_step(share)
     precision = fabric.strategy.precision
     precision.unscale_gradients(optimizer.optimizer)
-    norm = nn.utils.clip_grad_norm_(_trainable(method), config.clip_norm)
+    norm = nn.utils.clip_grad_norm_(_trainable(method), config.clip_norm or math.inf)
     loss = fabric.all_reduce(loss.detach().float()) if ranks.count() > 1 else loss.detach().float()
     loss, norm = torch.stack((loss, norm.to(loss))).tolist()  # the one wait for the device
     finite = math.isfinite(loss) and math.isfinite(norm)
