@@ -154,9 +154,7 @@ runs.refuse_unknown(globals())
 settings = qc_settings.from_parameters(globals())
 method, most = settings.method, settings.label_budgets[0]
 fewest = settings.label_budgets[-1]
-names = {
-    m: qc_tables.NAMES[qc_tables.named(m, settings.weights)] for m in qc_settings.METHODS
-}
+names = {m: qc_tables.NAMES[qc_tables.named(m, settings.weights)] for m in qc_settings.METHODS}
 
 # %% [markdown]
 # `qc_method` is one of five that learn from crops without labels, one of the paper's encoders of transfer
