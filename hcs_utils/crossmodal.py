@@ -16,7 +16,7 @@ from torch import nn
 
 from hcs_utils import crossmodal_assemble as assemble
 from hcs_utils import crossmodal_baselines as baselines
-from hcs_utils import files, records
+from hcs_utils import files, records, same_run
 from hcs_utils.crossmodal_assemble import Ready
 from hcs_utils.crossmodal_judging import judge
 from hcs_utils.crossmodal_settings import TRAINED, CrossmodalSettings
@@ -69,19 +69,9 @@ def scores(settings: CrossmodalSettings, screen: Screen, progress: bool = True) 
 
     As `experiments.scores`: the same parameters, manifest, packages and commit, nothing changed.
     """
-    path = records.record_path(records.results_root(), **_place(settings, screen))
-    record, now = files.read_json(path) or {}, records.git_revision()
-    wanted = {
-        "parameters": asdict(settings), "manifest_sha256": screen.store.manifest_sha256,
-        "versions": records.versions(), "git_revision": now,
-    }  # fmt: skip
-    if not now or now.endswith("+dirty") or any(record.get(k) != v for k, v in wanted.items()):
-        return run(settings, screen, progress).metrics
-    found: Scores = {}
-    for name, metric in record["metrics"].items():
-        value, low, high = (np.nan if v is None else v for v in metric.values())
-        found[name] = value if metric["low"] is None else (value, low, high)
-    return found
+    place, manifest = _place(settings, screen), screen.store.manifest_sha256
+    found = same_run.metrics(place, asdict(settings), manifest)
+    return run(settings, screen, progress).metrics if found is None else found
 
 
 def judge_again(

@@ -1,11 +1,10 @@
 """The flat parameters of a cross-modal run, checked before anything is begun."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hcs_utils import flat_settings
 from hcs_utils.errors import InputError
-from hcs_utils.prepare import one_of
 
 TRAINED = ("clip", "emm", "imm", "ecfp")  # the last is CLIP whose molecules are fingerprints
 BASELINES = ("random", "position", "intensity", "cdcl")
@@ -83,20 +82,7 @@ class CrossmodalSettings:
     pool: int = 100
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, kind = getattr(self, field.name), type(field.default)
-            if type(value) is not kind and not (kind is float and type(value) is int):
-                noun = {int: "a whole number", float: "a number", str: "a word", bool: "true or "}
-                noun = noun[kind] + "false" * (kind is bool)
-                raise InputError(f"{field.name} is {value!r}; it must be {noun}.")
-        for name, known in _WORDS.items():
-            one_of(name, getattr(self, name), known)
-        for name in _ABOVE_ZERO:
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        for name in _NOT_BELOW_ZERO:
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must not be below 0.")
+        flat_settings.check(self, _WORDS, _ABOVE_ZERO, _NOT_BELOW_ZERO)
         if self.val_share + self.test_share >= 1 or self.crop_share > 1:
             raise InputError(
                 f"val_share {self.val_share} and test_share {self.test_share} must leave compounds "
@@ -125,13 +111,9 @@ def parameters() -> dict[str, str]:
     ``crossmodal_screen`` and ``crossmodal_image_px``, where filled, go before ``screen`` and
     ``image_px``: a preset may send CDCL and this to different screens.
     """
-    names = [field.name for field in dataclasses.fields(CrossmodalSettings)]
-    own = {name if name in SHARED else PREFIX + name: name for name in names}
-    return own | {PREFIX + name: name for name in _ELSEWHERE}
+    return flat_settings.parameters(CrossmodalSettings, PREFIX, SHARED, _ELSEWHERE)
 
 
 def from_parameters(given: Mapping) -> CrossmodalSettings:
     """Settings from a preset or a notebook's ``globals()``; names of other notebooks are left."""
-    empty = {PREFIX + name for name in _ELSEWHERE if not given.get(PREFIX + name)}
-    known = {name: of for name, of in parameters().items() if name in given and name not in empty}
-    return CrossmodalSettings(**{of: given[name] for name, of in known.items()})
+    return flat_settings.from_parameters(CrossmodalSettings, given, PREFIX, SHARED, _ELSEWHERE)

@@ -6,6 +6,9 @@ gwatkinson/jump_models@b9a3653 (JM) and gwatkinson/jump_download@304339a (JD) an
 experiments crossmodal and crossmodal-ledger.
 """
 
+from functools import partial
+
+from hcs_utils import switches
 from hcs_utils.switches import Switch
 
 EXPERIMENT, VARIANTS = "crossmodal", "crossmodal-ledger"
@@ -41,21 +44,10 @@ def variants() -> dict[str, dict]:
     Parameters are those of notebook 32. Each is compared with a normal run, from which it differs
     in what its name says and in nothing else. In the order in which they are worth running.
     """
-    return {
-        name: {
-            "parameters": dict(changed), "methods": methods, "preset": "quick", "seeds": (0, 1, 2),
-        }
-        for name, (changed, methods) in _VARIANTS.items()
-    }  # fmt: skip
+    return switches.trained_anew(_VARIANTS)
 
 
-def _run(name: str, *said: str, label: str, **given) -> Switch:
-    """A switch whose variant has its name."""
-    changed, methods = _VARIANTS[name]
-    return Switch(
-        name, *said, label=label, parameters=changed, methods=methods, variant=name, against="",
-        **given,
-    )  # fmt: skip
+_run = partial(switches.switch_of, _VARIANTS)
 
 
 def _judged(name: str, *said: str, label: str, metrics: tuple, **given) -> Switch:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hcs_utils import assemble, files, records
+from hcs_utils import assemble, files, records, same_run
 from hcs_utils.data import manifest as manifests
 from hcs_utils.data import subsets
 from hcs_utils.errors import InputError
@@ -82,19 +82,9 @@ def scores(settings: Settings, screen: Screen, progress: bool = True) -> Scores:
     That is: the same parameters, manifest and versions of packages, and the commit that is checked
     out, with nothing changed since; so baselines need not be run again beside every method.
     """
-    path = records.record_path(records.results_root(), **_place(settings, screen))
-    record, now = files.read_json(path) or {}, records.git_revision()
-    wanted = {
-        "parameters": asdict(settings), "manifest_sha256": screen.store.manifest_sha256,
-        "versions": records.versions(), "git_revision": now,
-    }  # fmt: skip
-    if not now or now.endswith("+dirty") or any(record.get(k) != v for k, v in wanted.items()):
-        return run(settings, screen, progress).metrics
-    found: Scores = {}
-    for name, metric in record["metrics"].items():
-        value, low, high = (np.nan if v is None else v for v in metric.values())
-        found[name] = value if metric["low"] is None else (value, low, high)
-    return found
+    place, manifest = _place(settings, screen), screen.store.manifest_sha256
+    found = same_run.metrics(place, asdict(settings), manifest)
+    return run(settings, screen, progress).metrics if found is None else found
 
 
 def judge_again(

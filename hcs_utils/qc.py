@@ -7,13 +7,12 @@ import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hcs_utils import files, records
+from hcs_utils import files, records, same_run
 from hcs_utils import qc_assemble as assemble
 from hcs_utils.errors import InputError
 from hcs_utils.judging import Scores
@@ -61,19 +60,9 @@ def scores(settings: QCSettings, of: Ready, progress: bool = False) -> Scores:
 
     As `experiments.scores`: the same parameters, crops, packages and commit, nothing changed.
     """
-    path = records.record_path(records.results_root(), **_place(settings, of))
-    record, now = files.read_json(path) or {}, records.git_revision()
-    wanted = {
-        "parameters": asdict(settings), "manifest_sha256": of.crops.store.manifest_sha256,
-        "versions": records.versions(), "git_revision": now,
-    }  # fmt: skip
-    if not now or now.endswith("+dirty") or any(record.get(k) != v for k, v in wanted.items()):
-        return run(settings, progress, of).metrics
-    found: Scores = {}
-    for name, metric in record["metrics"].items():
-        value, low, high = (np.nan if v is None else v for v in metric.values())
-        found[name] = value if metric["low"] is None else (value, low, high)
-    return found
+    place, manifest = _place(settings, of), of.crops.store.manifest_sha256
+    found = same_run.metrics(place, asdict(settings), manifest)
+    return run(settings, progress, of).metrics if found is None else found
 
 
 def load(settings: QCSettings, weights: Path | str) -> nn.Module:

@@ -6,6 +6,9 @@ later than the paper's, and not run unless `evidence` says otherwise. A differen
 `switches.effects` makes of records of the experiments qc and qc-ledger.
 """
 
+from functools import partial
+
+from hcs_utils import switches
 from hcs_utils.switches import Switch
 
 EXPERIMENT, VARIANTS = "qc", "qc-ledger"
@@ -35,23 +38,10 @@ def variants() -> dict[str, dict]:
     Parameters are those of notebook 12. Each is compared with a normal run, from which it differs
     in what its name says and in nothing else. In the order in which they are worth running.
     """
-    return {
-        name: {
-            "parameters": dict(changed), "methods": methods, "preset": "quick", "seeds": (0, 1, 2),
-        }
-        for name, (changed, methods) in _VARIANTS.items()
-    }  # fmt: skip
+    return switches.trained_anew(_VARIANTS)
 
 
-def _run(name: str, *said: str, label: str, **given) -> Switch:
-    """A switch whose variant has its name."""
-    changed, methods = _VARIANTS[name]
-    return Switch(
-        name, *said, label=label, parameters=changed, methods=methods, variant=name, against="",
-        **given,
-    )  # fmt: skip
-
-
+_run = partial(switches.switch_of, _VARIANTS)
 _NOT_SAID = "the paper, section 3.1"
 LEDGER = (
     _run(

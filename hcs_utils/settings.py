@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hcs_utils.errors import InputError
-from hcs_utils.prepare import one_of
+from hcs_utils import flat_settings
 
 TRAINED = (
     "supervised", "dino", "byol", "dino_cb", "byol_cb", "cdcl", "dino_bl", "byol_bl",
@@ -27,6 +26,7 @@ _ABOVE_ZERO = (
     "epochs", "minibatch", "learning_rate", "head_width", "head_hidden", "head_bottleneck",
     "teacher_temperature", "teacher_temperature_end", "kbet_fraction",
 )  # fmt: skip
+_NOT_BELOW_ZERO = ("warmup_steps", "weight_decay", "colour_offset", "finetune_epochs")
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,10 @@ class Settings:
     finetune_epochs: int = 0
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, kind = getattr(self, field.name), type(field.default)
-            if type(value) is not kind and not (kind is float and type(value) is int):
-                noun = {int: "a whole number", float: "a number", str: "a word"}[kind]
-                raise InputError(f"{field.name} is {value!r}; it must be {noun}.")
-        for name, known in _WORDS.items():
-            one_of(name, getattr(self, name), known)
-        for name in _ABOVE_ZERO:
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        for name in ("warmup_steps", "weight_decay", "colour_offset", "finetune_epochs"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must not be below 0.")
+        flat_settings.check(self, _WORDS, _ABOVE_ZERO, _NOT_BELOW_ZERO)
 
 
 def from_parameters(given: Mapping) -> Settings:
     """Settings from a preset; names that belong to other notebooks are left."""
-    known = {field.name for field in dataclasses.fields(Settings)}
-    return Settings(**{name: value for name, value in given.items() if name in known})
+    shared = tuple(field.name for field in dataclasses.fields(Settings))
+    return flat_settings.from_parameters(Settings, given, "", shared, ())

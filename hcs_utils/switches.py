@@ -54,6 +54,29 @@ class Switch:
         return ", ".join(f"{name}={value}" for name, value in self.parameters.items()) or "none"
 
 
+Changed = Mapping[str, tuple[dict, tuple[str, ...]]]  # parameters changed, methods, by name
+
+
+def trained_anew(changed: Changed) -> dict[str, dict]:
+    """For each variant its `parameters`, `methods`, `preset` and `seeds`, as a grid wants them."""
+    return {
+        name: {
+            "parameters": dict(parameters), "methods": methods, "preset": "quick",
+            "seeds": (0, 1, 2),
+        }
+        for name, (parameters, methods) in changed.items()
+    }  # fmt: skip
+
+
+def switch_of(changed: Changed, name: str, *said: str, label: str, **given) -> Switch:
+    """The switch whose variant has its name, against normal runs."""
+    parameters, methods = changed[name]
+    return Switch(
+        name, *said, label=label, parameters=parameters, methods=methods, variant=name, against="",
+        **given,
+    )  # fmt: skip
+
+
 def effects(
     found: pd.DataFrame,
     ledger: Iterable[Switch],
