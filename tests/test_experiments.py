@@ -342,6 +342,7 @@ def test_settings_that_cannot_be_are_told(changed, words):
         (dict(epochs="ten"), "epochs is 'ten'; it must be a whole number"),
         (dict(minibatch=8.5), "minibatch is 8.5; it must be a whole number"),
         (dict(seed=True), "seed is True; it must be a whole number"),
+        (dict(compile="yes"), "compile is 'yes'; it must be true or false"),
         (dict(method=3), "method is 3; it must be a word"),
         (dict(learning_rate="fast"), "learning_rate is 'fast'; it must be a number"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hcs_utils import qc_assemble, qc_judging
+from hcs_utils import qc_assemble, qc_judging, records
 
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "real_qc.py"
 
@@ -86,3 +86,19 @@ def test_faults_drawn_into_real_fields_are_found_each_in_its_measure(real_qc, sh
     for fault in ("noise", "empty", "saturation"):
         assert scores[f"recall_{fault}_linear_350"][0] > 0.7
     assert scores["recall_normal_linear_350"][0] > 0.7
+
+
+def test_ten_chosen_nuclei_are_compared_with_ten_by_lot(real_qc, nuclei, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(FILE.parent)
+    monkeypatch.setenv("HCS_RESULTS", str(tmp_path))
+    bench = importlib.import_module("real_ten_labels")
+    rows = bench.part(nuclei, 0.2, 0)
+    assert (nuclei.fault[rows] != "").mean() == pytest.approx(0.2, abs=0.01)
+    assert len(set(rows)) == len(rows) and set(rows) != set(bench.part(nuclei, 0.2, 1))
+    table = bench.run("mitocheck", nuclei, 0.2, 2)
+    assert list(table.index) == ["chosen", "chosen, shuffled", "lot", "lot, shuffled"]
+    found = records.load_records(tmp_path, "real", "ten_labels").set_index("method")
+    assert set(found.index) == {"chosen", "lot"} and set(found["variant"]) == {"share-20"}
+    of = found.loc["chosen"]
+    assert of["gain_auc_10"] == pytest.approx(of["auc_10"] - found.loc["lot", "auc_10"])
+    assert of["auc_50"] > 0.7 and of["auc_50"] > of["auc_null_50"]
