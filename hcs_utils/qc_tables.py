@@ -180,9 +180,9 @@ def beside(
 ) -> pd.DataFrame:
     """One of the paper's tables in full, and ours below it, in per cent, as text.
 
-    Index: whose numbers ("paper" or the preset), and the method. Ours are mean ± standard deviation
-    over runs of means over draws, the number of runs in brackets, or "not run" (`DRAWN` stand only
-    where they were run); a dash stands where a run has no such metric.
+    Index: whose numbers ("paper" or the preset), and the method, of ours with its number of runs.
+    Ours are mean ± standard deviation over runs of means over draws, or "not run" (`DRAWN` stand
+    only where they were run); a dash stands where a run has no such metric. Spaces do not break.
     """
     columns, rows = TABLES[number], {}
     said = paper[paper["table"] == number].set_index(["metric", "method"])["mean"]
@@ -191,21 +191,27 @@ def beside(
     for preset in presets:
         of = found[found["preset"] == preset]
         for method, title in names.items():
-            if method in DRAWN and method not in set(of["method"]):
-                continue
-            rows[preset, title] = [_told(of, method, metric) for metric in columns]
+            count = int((of["method"] == method).sum())
+            if count or method not in DRAWN:
+                title = f"{title} ({count})" if count else title
+                rows[preset, title] = [_told(of, method, metric) for metric in columns]
     index = pd.MultiIndex.from_tuples([*rows], names=["of", "method"])
     return pd.DataFrame([*rows.values()], index, columns=[*columns.values()])
 
 
 def _told(found: pd.DataFrame, method: str, metric: str) -> str:
     if method not in set(found["method"]):
-        return "not run"
+        return "not\u00a0run"
     ours = records.summary(found, metric)
     if method not in ours.index:
         return "–"
-    mean, sd, n = ours.loc[method, ["mean", "sd", "n"]]
-    return f"{100 * mean:.1f}{'' if np.isnan(sd) else f' ± {100 * sd:.1f}'} ({n:.0f})"
+    return spread(*100 * ours.loc[method, ["mean", "sd"]])
+
+
+def spread(mean: float, sd: float, digits: int = 1) -> str:
+    """Mean ± standard deviation, the latter where there is one; its spaces do not break."""
+    ends = "" if np.isnan(sd) else f"\u00a0±\u00a0{sd:.{digits}f}"
+    return f"{mean:.{digits}f}{ends}"
 
 
 def curves(found: pd.DataFrame, task: str, score: str = "accuracy") -> pd.DataFrame:
