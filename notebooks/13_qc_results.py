@@ -538,6 +538,8 @@ of["kind"] = np.where(of["switch"].isin([s.name for s in ledger if s.metrics]),
                       "same weights, judged twice", "run twice")  # fmt: skip
 if len(of):
     display(figure_ledger.forest(of, "difference, points"))
+
+# %%
 print(f"{of['switch'].nunique()} of {first['switch'].nunique()} switches measured")
 sure = of[(of["low"] > 0) | (of["high"] < 0)]
 told = "; ".join(f"{r.name} ({r.difference:+.1f})" for r in sure.itertuples(index=False)) or "none"
