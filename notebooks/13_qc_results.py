@@ -523,7 +523,7 @@ left = [
     {"selector": "", "props": "display: table; table-layout: fixed; width: 100%"},
     {"selector": "td, th", "props": fits},
     {"selector": "code", "props": "white-space: normal"},
-    {"selector": "th.blank, th.row_heading", "props": "width: 8em"},
+    {"selector": "th.blank, th.row_heading", "props": "width: 9em"},
     {"selector": "th.col0", "props": "width: 22%"},
     {"selector": "th.col1", "props": "width: 30%"},
 ]

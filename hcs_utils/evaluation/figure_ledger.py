@@ -1,5 +1,7 @@
 """What switches change: a forest of paired differences, each with its interval and its number."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,6 +9,8 @@ from matplotlib.figure import Figure
 
 from hcs_utils.errors import InputError
 from hcs_utils.evaluation.figure_style import INK, MARKERS, colours, drawn
+
+_WIDEST = 42  # characters of a name in one line: the rest of the width is the axis's
 
 
 @drawn
@@ -21,7 +25,7 @@ def forest(
     `table`: `name`, `kind`, `difference`, `low`, `high` (NaN where unknown) and `pairs`, in the
     unit of `label`. `band` is a null: what a change that should change nothing does. The axis
     holds every middle, and intervals up to twice as far; a longer one runs out of it, and is
-    written at the right like the others.
+    written at the right like the others. Long names take two lines.
     """
     wanted = ["name", "kind", "difference", "low", "high", "pairs"]
     if missing := [name for name in wanted if name not in table]:
@@ -32,7 +36,9 @@ def forest(
         raise InputError("There is no difference to draw.")
     kinds = list(dict.fromkeys(rows["kind"]))
     rows = pd.concat([rows[rows["kind"] == kind] for kind in kinds])
-    figure, ax = plt.subplots(figsize=(9, 1.5 + 0.38 * len(rows)), layout="constrained")
+    names = [textwrap.fill(name, _WIDEST) for name in rows["name"]]
+    height = 0.38 + 0.17 * max(name.count("\n") for name in names)
+    figure, ax = plt.subplots(figsize=(9, 1.5 + height * len(rows)), layout="constrained")
     ax.axvline(0, color=INK, lw=1.2, zorder=0)
     if band is not None and np.isfinite(band).all():
         ax.axvspan(*band, color=INK, alpha=0.18, lw=0, label=band_label or None)
@@ -48,7 +54,7 @@ def forest(
     for which, kind in enumerate(kinds):
         ax.plot([], [], marker=MARKERS[which], color=colours(6)[which], label=kind)
     ax.set_xlim(*_limits(rows, band))
-    ax.set(yticks=range(len(rows)), yticklabels=rows["name"], ylim=(len(rows) - 0.4, -0.6))
+    ax.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.4, -0.6))
     ax.set_xlabel(label)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")

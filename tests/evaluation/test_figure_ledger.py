@@ -56,6 +56,17 @@ def test_forest_holds_every_middle_and_lets_a_long_interval_run_out():
     assert low < -4.5 and 3.5 < high < 20
 
 
+def test_long_names_take_lines_and_leave_room_for_the_marks():
+    table = differences()
+    table["name"] = "41 accuracy of the other cell line: mean of minibatches, " + table["name"]
+    figure = figure_ledger.forest(table)
+    figure.draw_without_rendering()
+    assert all("\n" in label.get_text() for label in figure.axes[0].get_yticklabels())
+    assert figure.axes[0].get_position().width > 0.25
+    short = figure_ledger.forest(differences())
+    assert figure.get_size_inches()[1] > short.get_size_inches()[1]
+
+
 def test_forest_refuses_what_it_cannot_draw():
     with pytest.raises(InputError, match=r"lack pairs"):
         figure_ledger.forest(differences().drop(columns="pairs"))
