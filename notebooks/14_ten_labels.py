@@ -87,7 +87,7 @@ import pandas as pd
 from IPython.display import Code, display
 from sklearn.metrics import roc_auc_score
 
-from hcs_utils import files, qc_assemble, records, runs, ten_labels
+from hcs_utils import files, qc_assemble, qc_tables, records, runs, ten_labels
 from hcs_utils.data import qc_crops, quality
 from hcs_utils.data.screens import simulated
 from hcs_utils.errors import InputError
@@ -325,9 +325,9 @@ for (screen, _), of in real.groupby(["screen", "variant"]) if len(real) else ():
     for count in [c for c in counts if f"auc_{c}" in of and of[f"auc_{c}"].notna().all()]:
         key, one = f"auc_{count}", of.loc["chosen"]
         rows[title, count] = {
-            "chosen": "{:.3f} ± {:.3f}".format(*one[[key, f"{key}_sd"]]),
-            "by lot": "{:.3f} ± {:.3f}".format(*of.loc["lot", [key, f"{key}_sd"]]),
-            "gain": "{:+.3f} ± {:.3f}".format(*one[[f"gain_{key}", f"gain_{key}_sd"]]),
+            "chosen": qc_tables.spread(*one[[key, f"{key}_sd"]], 3),
+            "by lot": qc_tables.spread(*of.loc["lot", [key, f"{key}_sd"]], 3),
+            "gain": qc_tables.spread(*one[[f"gain_{key}", f"gain_{key}_sd"]], 3),
             "better": f"{one[f'better_{key}']:.0%}",
             "null": f"{one[f'auc_null_{count}']:.3f}",
         }  # fmt: skip
