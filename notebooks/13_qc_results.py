@@ -404,6 +404,9 @@ for screen, title in trials.items():
         ends = f" ({100 * c.low:+.1f} to {100 * c.high:+.1f})" if c.pairs > 1 else ""
         words = f"{100 * c.difference:+.1f}{ends}" if c.pairs else "not run"
         told.setdefault((c.claim, f"{tasks[task]}, {count}"), {})[title] = words
+pd.DataFrame(told).T if len(real) else print("not run")
+
+# %%
 if len(real):
     mean = real.groupby(["screen", "method"]).mean(numeric_only=True)
     for count in (350, 10):
@@ -413,7 +416,6 @@ if len(real):
         assert (top[STAND_IN] > top["simclr"]).all() and (top["simclr"] > top["random"]).all()
     few = mean["finetuned_accuracy_10"].unstack()
     assert (few["simclr"] > few["random"]).all()
-pd.DataFrame(told).T if len(real) else print("not run")
 
 # %% [markdown]
 # **Read this as.** Where the faults are those of microscope and cells, MitoCheck and BBBC006, weights from
