@@ -407,7 +407,8 @@ for screen, title in trials.items():
 pd.DataFrame(told).T if len(real) else print("not run")
 
 # %%
-if len(real):
+ran = {STAND_IN, "simclr", "random", "classical"}
+if all(ran <= set(real.loc[real["screen"] == screen, "method"]) for screen in trials):
     mean = real.groupby(["screen", "method"]).mean(numeric_only=True)
     for count in (350, 10):
         top = mean[f"logistic_accuracy_{count}"].unstack()
