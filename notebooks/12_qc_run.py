@@ -22,7 +22,7 @@
 # | preset | hardware | time |
 # |---|---|---|
 # | `smoke` | 1 CPU core | under 1 minute |
-# | `quick` | 1 CPU core | 6 minutes, most of them for fine-tuning; ½ more the first time |
+# | `quick` | 1 CPU core | 4 to 5 minutes, most of them for fine-tuning; ½ more the first time |
 # | `standard` | 1 CPU core | 5 minutes a method; 3 more the first time |
 # | `full` | one GPU | minutes on a large one |
 

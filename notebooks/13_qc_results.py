@@ -568,7 +568,8 @@ print(
 # - The tables above are the answer, with their spread; what has no record says *not run*.
 # - One draw of ten labels cannot rank methods that lie a few points apart; twenty can.
 # - Classical measures are a floor that a comparison of encoders should not leave out: drawn faults, in
-#   simulated as in real cells, they find best. Faults of a real microscope, weights from drawings find better.
+#   simulated as in real cells, they find best. What is wrong with real images, weights from drawings find
+#   better.
 # - Digits of a table tell its denominators; a mean of minibatches is not an accuracy.
 #
 # **What would change our mind.** Records with ImageNet's weights decide the first claim. Annotations of the
